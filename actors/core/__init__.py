@@ -1,0 +1,1 @@
+"""Types that everything else speaks: events, messages, errors, money, time, ids, settings."""

@@ -1,0 +1,95 @@
+"""What Greenroom asks of a language model, and what it gets back.
+
+The contract of `LLM.stream`:
+
+* It yields any number of `TextDelta` and `ReasoningDelta`, then exactly one `Answer`, and ends.
+* It raises `ModelUnavailable` (no answer, or it broke off), `ModelProtocolError` (what came is not an
+  answer), `ModelRefused` (the server said no; trying again is useless) or `UnknownModel`. The error's
+  `details` hold `partial` (str, the text so far) when text was already yielded, and `generation_id`
+  when it is known.
+* An attempt is one HTTP request. An implementation may try again by itself only while it has yielded
+  nothing; once text was yielded it never starts over silently.
+* Closing the iterator (`aclose`, or cancellation of the task) ends the request at once.
+* It never runs a tool and never yields a tool call that is not complete and valid JSON.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Protocol, TypeAlias
+
+from ..core.events import CostSource
+from ..core.messages import AssistantMessage, Message, ToolSpec, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One question to a model. `session_ref` and `user_ref` are pseudonyms that a gateway may see."""
+
+    model: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    max_completion_tokens: int = 4096
+    session_ref: str | None = None
+    user_ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningText:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The whole answer. `cost_usd` is None when nobody knows it, which is not the same as 0."""
+
+    message: AssistantMessage
+    model: str
+    finish_reason: str
+    native_finish_reason: str | None = None
+    provider: str | None = None
+    generation_id: str | None = None
+    reasoning: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: Decimal | None = None
+    cost_source: CostSource = "unknown"
+
+
+StreamItem: TypeAlias = TextDelta | ReasoningText | Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that can be asked for. Prices are US dollars per token; None is unknown, not free."""
+
+    id: str
+    name: str
+    context_length: int | None = None
+    prompt_usd: Decimal | None = None
+    completion_usd: Decimal | None = None
+
+
+class LLM(Protocol):
+    """A source of answers. One instance serves a whole process, many streams at once."""
+
+    @property
+    def default_model(self) -> str:
+        """The model used when a session names none."""
+        ...
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[StreamItem]:
+        """Ask once; see the module's contract. Cancel-safe. Deadlines are the implementation's own."""
+        ...
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """What can be asked for; cached. Raises `ModelUnavailable`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give connections back."""
+        ...

@@ -1,0 +1,190 @@
+"""What Greenroom asks of a sandbox: the Protocols and the values that cross them.
+
+The boundary is the isolation that a backend reaches (`Level`), probed by running a canary and never
+assumed from a binary's presence. Without isolation there is no sandbox: callers get
+`SandboxUnavailable`, never a bare subprocess. What comes out of a sandbox is hostile: sizes are
+capped on the host's side, and the verdict is the host's, not what the code inside says of itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, Protocol, TypeAlias
+
+
+class Level(StrEnum):
+    """Kinds of isolation, weakest first. `NONE` runs nothing."""
+
+    NONE = "none"
+    LANDLOCK = "landlock"
+    NAMESPACE = "namespace"
+    CONTAINER = "container"
+    GVISOR = "gvisor"
+    VM = "vm"
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something a backend could not get here, and what would mend it."""
+
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What a probe found. `limits` names those that are enforced: memory, cpu, pids, disk, time, output."""
+
+    backend: str
+    level: Level
+    limits: frozenset[str] = frozenset()
+    missing: tuple[Missing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Ceilings of one sandbox. The defaults are those of the project's security section."""
+
+    memory_bytes: int = 512 * 1024 * 1024
+    cpus: float = 0.5
+    pids: int = 64
+    workspace_bytes: int = 256 * 1024 * 1024
+    file_bytes: int = 100 * 1024 * 1024
+    output_bytes: int = 1024 * 1024
+    open_files: int = 1024
+    command_s: float = 300.0
+
+
+Verdict: TypeAlias = Literal["ok", "nonzero", "timeout", "oom", "output_limit", "cancelled", "sandbox_lost"]
+OnOutput: TypeAlias = Callable[[str], None]
+"""Called with output as it comes, decoded, on the event loop's thread. Must not block."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """How a command ended. Output is decoded with replacement and cut to the limit, keeping head and tail."""
+
+    verdict: Verdict
+    exit_code: int | None
+    output: str
+    truncated: bool = False
+    wall_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A regular file or a folder in the workspace; `path` is relative to it."""
+
+    path: str
+    size_bytes: int
+    is_dir: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FileSlice:
+    """Part of a file: `data` from byte `offset` on, of `size_bytes` in all."""
+
+    data: bytes
+    offset: int
+    size_bytes: int
+
+
+class WorkspaceError(Exception):
+    """A file operation that cannot be done: no such file, a folder, too large, outside the workspace.
+
+    This is the tool's answer to the model, and not a failure of Greenroom.
+    """
+
+
+class Sandbox(Protocol):
+    """One isolated place with a workspace, for one session, never reused for another.
+
+    Calls raise `SandboxUnavailable` when the sandbox is gone. Cancelling a call kills what it started.
+    """
+
+    async def shell(self, command: str, *, timeout_s: float, on_output: OnOutput | None = None) -> ExecResult:
+        """Run `command` with `sh -c` in the workspace; standard input is empty."""
+        ...
+
+    async def python(self, code: str, *, timeout_s: float, on_output: OnOutput | None = None) -> ExecResult:
+        """Run a Python program in the workspace, in a fresh interpreter."""
+        ...
+
+    async def read(self, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
+        """Raises `WorkspaceError`."""
+        ...
+
+    async def write(self, path: str, data: bytes) -> None:
+        """Write a file and the folders above it. Raises `WorkspaceError`."""
+        ...
+
+    async def list(self, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
+        """Everything below `path`, depth first. Raises `WorkspaceError`."""
+        ...
+
+    async def destroy(self) -> None:
+        """Kill all that runs in it and drop the workspace. Idempotent."""
+        ...
+
+
+class SandboxBackend(Protocol):
+    """A way to make sandboxes on this machine."""
+
+    async def probe(self) -> Capability:
+        """Run a canary and say what isolation was reached. Never raises."""
+        ...
+
+    async def create(self, limits: Limits) -> Sandbox:
+        """A ready sandbox. Raises `SandboxUnavailable`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Destroy all that this backend still holds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxStatus:
+    """What a pool can say of itself."""
+
+    capability: Capability
+    leased: int = 0
+    warm: int = 0
+
+
+class Sandboxes(Protocol):
+    """What tools see: the sandbox of a session, by the session's id, wherever it runs.
+
+    A session's first call leases a sandbox; it keeps it until `release` or until it was idle too long.
+    All calls raise `SandboxUnavailable` when there is no isolation here.
+    """
+
+    async def shell(
+        self, session_id: str, command: str, *, timeout_s: float, on_output: OnOutput | None = None
+    ) -> ExecResult: ...
+
+    async def python(
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+    ) -> ExecResult: ...
+
+    async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice: ...
+
+    async def write(self, session_id: str, path: str, data: bytes) -> None: ...
+
+    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]: ...
+
+    async def release(self, session_id: str) -> None:
+        """Destroy the session's sandbox, if it has one."""
+        ...
+
+    async def status(self) -> SandboxStatus: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """Settings of a pool: the limits of each sandbox, how many stay warm, how long an idle one lives."""
+
+    limits: Limits = field(default_factory=Limits)
+    warm: int = 1
+    idle_s: float = 900.0
+    max_leased: int = 64
