@@ -1,0 +1,1 @@
+"""Sessions: their journal, their state, the loop that answers, and where they live. No Ray in here."""

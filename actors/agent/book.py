@@ -1,0 +1,166 @@
+"""The read side: sessions, events and turns as clients ask for them, straight from SQL, by any process.
+
+Every look-up is of one user; what belongs to another is not found.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from ..core.clock import Clock
+from ..core.errors import SessionExists, SessionNotFound, TurnNotFound
+from ..core.events import Event, SessionCreated, Spent, TurnCancelled, TurnCompleted, TurnFailed
+from ..core.messages import Usage
+from ..store.database import Database
+from .journal import Append, Journal, Profile
+from .payloads import Payloads
+from .tables import EVENTS, SESSIONS, TURNS
+
+Outcome: TypeAlias = TurnCompleted | TurnFailed | TurnCancelled
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session as lists show it. `title` is the start of its first message."""
+
+    id: str
+    user_id: str
+    title: str | None
+    model: str
+    system: str | None
+    metadata: dict[str, Any]
+    status: str
+    created_at: datetime
+    updated_at: datetime
+    last_seq: int
+    spent: Spent
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRow:
+    """A turn. `outcome` is its terminal event, None while it runs."""
+
+    id: str
+    session_id: str
+    message_id: str
+    status: str
+    created_at: datetime
+    finished_at: datetime | None
+    outcome: Outcome | None
+
+
+class SessionBook:
+    """Queries over the journal's tables, and the two changes that need no session actor: open and delete."""
+
+    def __init__(self, database: Database, payloads: Payloads, journal: Journal, clock: Clock) -> None:
+        self._database = database
+        self._payloads = payloads
+        self._journal = journal
+        self._clock = clock
+
+    async def open(self, session_id: str, user_id: str, body: SessionCreated) -> tuple[SessionRow, bool]:
+        """Create a session, or find it: True when it is new. Raises `SessionExists` when it is someone else's."""
+        event = Event(1, session_id, None, self._clock.now(), body)
+        profile = Profile(None, body.system, body.metadata)
+        try:
+            await self._journal.append(Append(session_id, user_id, 0, 0, (event,), profile=profile))
+        except SessionExists:
+            try:
+                return await self.get(session_id, user_id), False
+            except SessionNotFound:
+                raise SessionExists(session_id=session_id) from None
+        return await self.get(session_id, user_id), True
+
+    async def get(self, session_id: str, user_id: str) -> SessionRow:
+        """Raises `SessionNotFound`."""
+        query = _visible(user_id).where(SESSIONS.c.id == session_id)
+        row = await self._database.read(lambda c: c.execute(query).one_or_none())
+        if row is None:
+            raise SessionNotFound(session_id=session_id)
+        return self._session(row)
+
+    async def page(self, user_id: str, *, limit: int, after: str | None) -> tuple[tuple[SessionRow, ...], bool]:
+        """Sessions of a user, newest first, from below the session `after` on; and whether there are more."""
+
+        def work(connection: Connection) -> tuple[tuple[SessionRow, ...], bool]:
+            query = _visible(user_id).order_by(SESSIONS.c.created_at.desc(), SESSIONS.c.id.desc()).limit(limit + 1)
+            if after is not None:
+                # The cursor may have been deleted since: its row is still there, and its place with it.
+                cursor = connection.execute(
+                    sa.select(SESSIONS.c.created_at, SESSIONS.c.id).where(
+                        SESSIONS.c.id == after, SESSIONS.c.user_id == user_id
+                    )
+                ).one_or_none()
+                if cursor is None:
+                    raise SessionNotFound(f"the cursor {after!r} is no session of yours", session_id=after)
+                query = query.where(
+                    sa.tuple_(SESSIONS.c.created_at, SESSIONS.c.id) < sa.tuple_(cursor.created_at, cursor.id)
+                )
+            rows = connection.execute(query).all()
+            return tuple(self._session(row) for row in rows[:limit]), len(rows) > limit
+
+        return await self._database.read(work)
+
+    async def events(self, session_id: str, *, after: int, limit: int) -> tuple[tuple[Event, ...], bool]:
+        """A page of the journal, and whether there is more. Whose it is was checked by `get`."""
+        found = await self._journal.read(session_id, after=after, limit=limit + 1)
+        return found[:limit], len(found) > limit
+
+    async def turn(self, turn_id: str, user_id: str) -> TurnRow:
+        """Raises `TurnNotFound`."""
+        query = sa.select(TURNS).where(TURNS.c.id == turn_id, TURNS.c.user_id == user_id)
+        row = await self._database.read(lambda c: c.execute(query).one_or_none())
+        if row is None:
+            raise TurnNotFound(turn_id=turn_id)
+        outcome = None
+        if row.outcome is not None:
+            body = self._payloads.outcome(row.outcome, turn_id=turn_id, user_id=user_id)
+            assert isinstance(body, TurnCompleted | TurnFailed | TurnCancelled)
+            outcome = body
+        return TurnRow(row.id, row.session_id, row.message_id, row.status, row.created_at, row.finished_at, outcome)
+
+    async def delete(self, session_id: str, user_id: str) -> None:
+        """Forget a session's events and turns. Its ledger stays. Raises `SessionNotFound`.
+
+        The raised epoch fences whoever still hosts it, so nothing can be written after this.
+        """
+
+        def work(connection: Connection) -> bool:
+            owned = sa.and_(SESSIONS.c.id == session_id, SESSIONS.c.user_id == user_id, SESSIONS.c.deleted_at.is_(None))
+            gone = connection.execute(
+                sa.update(SESSIONS)
+                .where(owned)
+                .values(deleted_at=self._clock.now(), epoch=SESSIONS.c.epoch + 1, profile=b"", status="deleted")
+            )
+            if gone.rowcount == 0:
+                return False
+            connection.execute(sa.delete(EVENTS).where(EVENTS.c.session_id == session_id))
+            connection.execute(sa.delete(TURNS).where(TURNS.c.session_id == session_id))
+            return True
+
+        if not await self._database.write(work):
+            raise SessionNotFound(session_id=session_id)
+
+    def _session(self, row: Any) -> SessionRow:
+        profile = self._payloads.profile(row.profile, session_id=row.id, user_id=row.user_id)
+        usage = Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens)
+        return SessionRow(
+            id=row.id,
+            user_id=row.user_id,
+            title=profile.title,
+            model=row.model,
+            system=profile.system,
+            metadata=profile.metadata,
+            status=row.status,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            last_seq=row.last_seq,
+            spent=Spent(usage, row.cost_micros, row.cost_known),
+        )
+
+
+def _visible(user_id: str) -> sa.Select[Any]:
+    return sa.select(SESSIONS).where(SESSIONS.c.user_id == user_id, SESSIONS.c.deleted_at.is_(None))

@@ -1,0 +1,216 @@
+"""The sessions that live in one process: activation from the journal, and passivation when idle.
+
+Safety is the journal's epoch, never the host's belief: a host that was overtaken gets `Fenced` at its
+next write, drops the session, and its callers ask the directory again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..core import telemetry
+from ..core.clock import Clock
+from ..core.errors import AtCapacity, Draining, GreenroomError, NotHere, SessionExists
+from ..core.events import SessionCreated
+from ..sandbox.base import Sandboxes
+from .journal import FIRST_EPOCH, Journal
+from .log import SessionLog
+from .loop import TurnLoop
+from .previews import Seen
+from .session import Session
+from .sessions import Batch, Receipt, Submit, TurnResult
+from .state import SessionState
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """What the directory knows of a host: its sessions and how many run a turn."""
+
+    sessions: tuple[str, ...]
+    running: int
+    draining: bool
+
+
+class SessionHost:
+    """Hosts sessions in memory. Belongs to one event loop.
+
+    `activate` on a call says that the directory sent the caller here; without it a session that is not
+    resident is `NotHere`, so that a caller with an old address does not tear sessions to and fro.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        loop: TurnLoop,
+        sandboxes: Sandboxes,
+        clock: Clock,
+        capacity: int,
+        idle_s: float,
+        delta_interval_s: float,
+    ) -> None:
+        self._journal = journal
+        self._loop = loop
+        self._sandboxes = sandboxes
+        self._clock = clock
+        self._capacity = capacity
+        self._idle_s = idle_s
+        self._delta_interval_s = delta_interval_s
+        self._sessions: dict[str, Session] = {}
+        self._arriving: dict[str, asyncio.Future[Session]] = {}
+        self._draining = False
+
+    # The Sessions Protocol, with `activate` -----------------------------------------------------------
+
+    async def submit(self, command: Submit, *, activate: bool = True) -> Receipt:
+        _, receipt = await self._accept(command, activate=activate)
+        return receipt
+
+    async def chat(self, command: Submit, *, wait_s: float, activate: bool = True) -> TurnResult | Receipt:
+        session, receipt = await self._accept(command, activate=activate)
+        return await self._guarded(session, session.result(receipt.turn_id, wait_s=wait_s)) or receipt
+
+    async def follow(
+        self, session_id: str, user_id: str, *, after: int, seen: Seen, wait_s: float, activate: bool = True
+    ) -> Batch:
+        session = await self._find(session_id, user_id, activate=activate)
+        return await self._guarded(session, session.log.follow(after=after, seen=seen, wait_s=wait_s))
+
+    async def cancel(self, session_id: str, user_id: str, turn_id: str, *, activate: bool = True) -> TurnResult | None:
+        session = await self._find(session_id, user_id, activate=activate)
+        return await self._guarded(session, session.cancel(turn_id))
+
+    async def forget(self, session_id: str) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            await session.leave(grace_s=0)
+        telemetry.ACTIVE_SESSIONS.set(len(self._sessions))
+        await self._sandboxes.release(session_id)
+
+    # Hosting ------------------------------------------------------------------------------------------
+
+    async def wake(self, session_id: str) -> None:
+        """Activate a session, so that a turn that was cut off goes on."""
+        await self._find(session_id, None, activate=True)
+
+    def status(self) -> HostStatus:
+        running = sum(1 for session in self._sessions.values() if session.busy)
+        return HostStatus(tuple(self._sessions), running, self._draining)
+
+    async def sweep(self) -> int:
+        """Passivate what was idle for too long; how many it was."""
+        limit = self._clock.monotonic() - self._idle_s
+        idle = [s for s in self._sessions.values() if not s.busy and s.touched < limit]
+        for session in idle:
+            self._drop(session)
+        return len(idle)
+
+    async def drain(self, *, grace_s: float) -> None:
+        """Take no new work, let turns end for `grace_s`, then leave them to the next host."""
+        self._draining = True
+        async with asyncio.TaskGroup() as group:
+            for session in list(self._sessions.values()):
+                group.create_task(session.leave(grace_s=grace_s))
+        self._sessions.clear()
+
+    async def _accept(self, command: Submit, *, activate: bool) -> tuple[Session, Receipt]:
+        session = await self._find_or_open(command, activate=activate)
+        try:
+            return session, await self._guarded(session, session.submit(command))
+        except SessionExists:
+            # An earlier try of this same command wrote it, and the answer was lost on the way.
+            session = await self._find(command.session_id, command.user_id, activate=True)
+            return session, await self._guarded(session, session.submit(command))
+
+    async def _guarded(self, session: Session, call: Awaitable[_T]) -> _T:
+        try:
+            return await call
+        finally:
+            session.touched = self._clock.monotonic()
+            if session.log.lost is not None:
+                self._drop(session)
+
+    def _drop(self, session: Session) -> None:
+        if self._sessions.get(session.session_id) is session:
+            del self._sessions[session.session_id]
+            telemetry.ACTIVE_SESSIONS.set(len(self._sessions))
+
+    async def _find(self, session_id: str, user_id: str | None, *, activate: bool) -> Session:
+        session = self._sessions.get(session_id)
+        if session is None or session.log.lost is not None:
+            if not activate:
+                raise NotHere(session_id=session_id)
+            session = await self._arrive(session_id, lambda: self._activate(session_id))
+        if user_id is not None:
+            session.check_owner(user_id)
+        session.touched = self._clock.monotonic()
+        return session
+
+    async def _find_or_open(self, command: Submit, *, activate: bool) -> Session:
+        if command.new is None or command.session_id in self._sessions:
+            return await self._find(command.session_id, command.user_id, activate=activate)
+        return await self._arrive(command.session_id, lambda: self._open(command))
+
+    async def _arrive(self, session_id: str, bring: Callable[[], Awaitable[Session]]) -> Session:
+        """Bring a session into memory once, however many ask for it at the same time."""
+        if (arriving := self._arriving.get(session_id)) is not None:
+            return await asyncio.shield(arriving)
+        self._make_room()
+        arriving = self._arriving[session_id] = asyncio.get_running_loop().create_future()
+        try:
+            session = await bring()
+        except GreenroomError as error:
+            arriving.set_exception(error)
+            arriving.exception()  # retrieved: there may be nobody else who waits
+            raise
+        except BaseException:
+            arriving.cancel()
+            raise
+        else:
+            self._sessions[session_id] = session
+            telemetry.ACTIVE_SESSIONS.set(len(self._sessions))
+            arriving.set_result(session)
+            session.start_next()
+            return session
+        finally:
+            del self._arriving[session_id]
+
+    def _make_room(self) -> None:
+        if self._draining:
+            raise Draining
+        if len(self._sessions) + len(self._arriving) < self._capacity:
+            return
+        idle = [session for session in self._sessions.values() if not session.busy]
+        if not idle:
+            raise AtCapacity(capacity=self._capacity)
+        self._drop(min(idle, key=lambda session: session.touched))
+
+    async def _activate(self, session_id: str) -> Session:
+        started = self._clock.monotonic()
+        activation = await self._journal.activate(session_id)
+        state = SessionState(session_id)
+        for event in activation.events:
+            state.apply(event)
+        telemetry.ACTIVATION_SECONDS.observe(self._clock.monotonic() - started)
+        return self._session(state, activation.epoch)
+
+    async def _open(self, command: Submit) -> Session:
+        new = command.new
+        assert new is not None
+        session = self._session(SessionState(command.session_id), FIRST_EPOCH)
+        # Not flushed here: the session and its first message are one commit.
+        session.log.stage(SessionCreated(command.user_id, new.model, new.system, new.metadata))
+        return session
+
+    def _session(self, state: SessionState, epoch: int) -> Session:
+        log = SessionLog(
+            state,
+            epoch=epoch,
+            journal=self._journal,
+            clock=self._clock,
+            delta_interval_s=self._delta_interval_s,
+        )
+        return Session(log, self._loop, self._clock, touched=self._clock.monotonic())

@@ -1,0 +1,76 @@
+"""The journal's contract: the only place where a session's past is written.
+
+* One writer: `activate` raises the session's epoch, and `append` checks epoch and next number in the
+  transaction that writes. A writer that was overtaken gets `Fenced` and nothing of its append stays.
+* All or nothing: the events of an append, the ledger entries beside them and the rows derived from
+  them are one transaction. When `append` returns, they are durable.
+* `StoreUnavailable` means unknown: the append may be there or not. The caller drops the session and
+  activates it again; the journal then says what is true.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..core.events import Event
+from ..ledger.book import AttemptEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What lists of sessions show. Users wrote it, so it is sealed like an event."""
+
+    title: str | None
+    system: str | None
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """What to write. `events` are numbered on from `after_seq`; the first of a new session is `session.created`.
+
+    `profile` is given where it changes.
+    """
+
+    session_id: str
+    user_id: str
+    epoch: int
+    after_seq: int
+    events: tuple[Event, ...]
+    attempts: tuple[AttemptEntry, ...] = ()
+    profile: Profile | None = None
+
+    @property
+    def creates(self) -> bool:
+        return self.after_seq == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """The right to write a session, and all that was written so far."""
+
+    session_id: str
+    user_id: str
+    epoch: int
+    events: tuple[Event, ...]
+
+
+FIRST_EPOCH = 1
+"""The epoch of whoever creates a session."""
+
+
+class Journal(Protocol):
+    async def append(self, append: Append) -> None:
+        """Raises `Fenced`, `SessionExists` (when it creates) or `StoreUnavailable`."""
+        ...
+
+    async def activate(self, session_id: str) -> Activation:
+        """Take the session over. Raises `SessionNotFound` or `StoreUnavailable`."""
+        ...
+
+    async def read(self, session_id: str, *, after: int, limit: int) -> tuple[Event, ...]:
+        """Events numbered above `after`, at most `limit`; anybody may read, of any epoch."""
+        ...
+
+    async def unfinished(self, *, limit: int) -> tuple[str, ...]:
+        """Ids of sessions with a turn that has no terminal event, oldest first."""
+        ...

@@ -1,0 +1,94 @@
+"""The agent loop: ask the model, run the tools it asked for, until it stops or a limit says stop.
+
+What comes next is read off the turn's state, never off the loop's own position. So a turn whose process
+died goes on anywhere from what the journal holds, by the same code.
+"""
+
+import asyncio
+
+import structlog
+
+from ..core.clock import Clock
+from ..core.errors import ConflictError, GreenroomError, StoreUnavailable
+from ..core.events import Failure, StopReason, TurnCancelled, TurnCompleted, TurnFailed, TurnRecovering
+from .limits import TurnLimits
+from .log import SessionLog
+from .model_call import ModelCall
+from .state import TurnState
+from .tool_calls import ToolCalls, close_open, lose_started
+
+_STOPS: dict[str, StopReason] = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
+
+CLOSING_S = 5.0
+"""Time for writing how a cancelled turn ended."""
+
+
+class TurnLoop:
+    """Runs turns to their terminal event. One instance serves every session of a process."""
+
+    def __init__(
+        self, model: ModelCall, tools: ToolCalls, *, limits: TurnLimits, max_recoveries: int, clock: Clock
+    ) -> None:
+        self._model = model
+        self._tools = tools
+        self._limits = limits
+        self._max_recoveries = max_recoveries
+        self._clock = clock
+        self._logger = structlog.get_logger("greenroom.loop")
+
+    async def run(self, log: SessionLog, turn: TurnState) -> None:
+        """Bring a started turn to its terminal event, which is durable when this returns.
+
+        Raises what the journal raises (`Fenced`, `StoreUnavailable`): then nothing more can be said of
+        the turn here. Cancelling the task cancels the turn; `leave` is for stopping without that.
+        """
+        try:
+            async with asyncio.timeout(self._limits.max_s):
+                await self._steps(log, turn)
+        except TimeoutError:
+            close_open(log, turn, reason="the turn ran out of time")
+            log.stage(TurnCompleted("timeout", turn.steps, turn.spent), turn.id)
+        except (ConflictError, StoreUnavailable):
+            raise
+        except asyncio.CancelledError:
+            await self._cancelled(log, turn)
+            return
+        except GreenroomError as error:
+            self._failed(log, turn, Failure(error.code, error.message, error.retryable))
+        except Exception as error:  # the loop's border: a defect fails the turn, not the session
+            self._logger.exception("turn crashed", session_id=log.state.session_id, turn_id=turn.id)
+            self._failed(log, turn, Failure("internal", f"{type(error).__name__}: {error}"))
+        await log.flush()
+
+    def recover(self, log: SessionLog, turn: TurnState) -> bool:
+        """Stage the take-over of a turn that another process began; False when it was taken over too often."""
+        recoveries = turn.recoveries + 1
+        log.stage(TurnRecovering(recoveries), turn.id)
+        lose_started(log, turn)
+        if recoveries <= self._max_recoveries:
+            return True
+        message = f"the turn was taken over {recoveries} times and did not end"
+        self._failed(log, turn, Failure("recovery_limit", message))
+        return False
+
+    async def _steps(self, log: SessionLog, turn: TurnState) -> None:
+        deadline = self._clock.monotonic() + self._limits.max_s
+        while True:
+            await self._tools.run_open(log, turn, deadline=deadline)
+            if stop := self._limits.reached(turn):
+                break
+            answer = await self._model.ask(log, turn)
+            if not answer.message.tool_calls:
+                stop = _STOPS.get(answer.finish_reason, "end_turn")
+                break
+        log.stage(TurnCompleted(stop, turn.steps, turn.spent), turn.id)
+
+    def _failed(self, log: SessionLog, turn: TurnState, failure: Failure) -> None:
+        close_open(log, turn, reason="the turn failed")
+        log.stage(TurnFailed(failure, turn.steps, turn.spent), turn.id)
+
+    async def _cancelled(self, log: SessionLog, turn: TurnState) -> None:
+        running = close_open(log, turn, reason="the turn was cancelled")
+        log.stage(TurnCancelled(running or ("model",), turn.steps, turn.spent), turn.id)
+        async with asyncio.timeout(CLOSING_S):
+            await log.flush()

@@ -1,0 +1,213 @@
+"""One question to the model, from the ledger row before it to the events after it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import cast
+
+from ..core import telemetry
+from ..core.clock import Clock
+from ..core.errors import GreenroomError, ModelProtocolError, ModelRefused, UnknownModel
+from ..core.events import CostSource, MessageCompleted, ToolRequested, UsageUpdated
+from ..core.ids import NewId
+from ..core.messages import ToolCall, ToolSpec, Usage
+from ..ledger.book import AttemptClosed, AttemptOpened
+from ..llm.base import LLM, Answer, ModelRequest, ReasoningText, StreamItem, TextDelta
+from .log import SessionLog
+from .prompt import messages_for
+from .state import TurnState
+
+MAX_CALLS = 32
+"""Tool calls that one answer may ask for; the rest is refused with the answer, which is then no valid one."""
+
+INTERRUPTED = "interrupted"
+"""`finish_reason` of an answer that broke off: an error, a cancel, or the turn's deadline."""
+
+
+_NOTHING = Decimal(0)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What is known of the call while it runs."""
+
+    id: str
+    message_id: str
+    started: float
+    text: list[str] = field(default_factory=list[str])
+    reasoning: list[str] = field(default_factory=list[str])
+    first_token: bool = False
+    answer: Answer | None = None
+
+
+class ModelCall:
+    """Asks a model on behalf of turns. Holds no state between calls."""
+
+    def __init__(
+        self,
+        llm: LLM,
+        *,
+        tools: tuple[ToolSpec, ...],
+        clock: Clock,
+        new_id: NewId,
+        max_completion_tokens: int,
+        default_system: str | None,
+    ) -> None:
+        self._llm = llm
+        self._tools = tools
+        self._clock = clock
+        self._new_id = new_id
+        self._max_completion_tokens = max_completion_tokens
+        self._default_system = default_system
+
+    async def ask(self, log: SessionLog, turn: TurnState) -> Answer:
+        """Stream an answer into `log`; its closing events are staged, not flushed.
+
+        Raises what `LLM.stream` raises, after staging what was received and that the attempt ended.
+        """
+        attempt = _Attempt(self._new_id("att"), self._new_id("msg"), self._clock.monotonic())
+        log.stage_attempt(
+            AttemptOpened(attempt.id, turn.id, log.state.session_id, log.state.user_id, turn.model, self._clock.now())
+        )
+        await log.flush()
+        request = ModelRequest(
+            turn.model,
+            messages_for(log.state, self._default_system),
+            tools=self._tools,
+            max_completion_tokens=self._max_completion_tokens,
+            session_ref=log.state.session_id,
+            user_ref=log.state.user_id,
+        )
+        try:
+            answer = await self._receive(request, attempt, log, turn)
+        except BaseException as error:  # cancellation too ends the attempt, and its text stays
+            self._stage_broken(attempt, error, log, turn)
+            raise
+        self._stage_answer(attempt, answer, log, turn)
+        return answer
+
+    async def _receive(self, request: ModelRequest, attempt: _Attempt, log: SessionLog, turn: TurnState) -> Answer:
+        # aclosing: leaving early must end the request now, not when the garbage collector comes by.
+        stream = cast("AsyncGenerator[StreamItem, None]", self._llm.stream(request))
+        async with aclosing(stream) as items:
+            async for item in items:
+                match item:
+                    case TextDelta(text):
+                        self._first_token(attempt, turn)
+                        attempt.text.append(text)
+                        log.preview("message.delta", turn.id, attempt.message_id, text)
+                    case ReasoningText(text):
+                        self._first_token(attempt, turn)
+                        attempt.reasoning.append(text)
+                        log.preview("reasoning.delta", turn.id, attempt.message_id, text)
+                    case Answer():
+                        attempt.answer = item
+        if attempt.answer is None:
+            raise ModelProtocolError("the model's stream ended without an answer")
+        if len(attempt.answer.message.tool_calls) > MAX_CALLS:
+            raise ModelProtocolError(f"the model asked for more than {MAX_CALLS} tool calls at once")
+        return attempt.answer
+
+    def _first_token(self, attempt: _Attempt, turn: TurnState) -> None:
+        if not attempt.first_token:
+            attempt.first_token = True
+            waited = self._clock.monotonic() - attempt.started
+            telemetry.LLM_FIRST_TOKEN_SECONDS.labels(telemetry.model_label(turn.model)).observe(waited)
+
+    def _stage_answer(self, attempt: _Attempt, answer: Answer, log: SessionLog, turn: TurnState) -> None:
+        calls = self._unique(answer.message.tool_calls, turn)
+        log.stage(
+            MessageCompleted(
+                message_id=attempt.message_id,
+                content=answer.message.content,
+                model=answer.model,
+                finish_reason=answer.finish_reason,
+                tool_calls=calls,
+                provider=answer.provider,
+                reasoning=answer.reasoning,
+                reasoning_details=answer.message.reasoning_details,
+            ),
+            turn.id,
+        )
+        log.clear_previews()
+        self._close(
+            AttemptClosed(
+                attempt.id,
+                answer.finish_reason,
+                self._clock.now(),
+                model=answer.model,
+                provider=answer.provider,
+                generation_id=answer.generation_id,
+                usage=answer.usage,
+                cost_usd=answer.cost_usd,
+                cost_source=answer.cost_source,
+            ),
+            attempt,
+            log,
+            turn,
+        )
+        for call in calls:
+            log.stage(ToolRequested(call), turn.id)
+
+    def _stage_broken(self, attempt: _Attempt, error: BaseException, log: SessionLog, turn: TurnState) -> None:
+        partial = "".join(attempt.text)
+        if partial:
+            log.stage(
+                MessageCompleted(
+                    attempt.message_id,
+                    partial,
+                    turn.model,
+                    INTERRUPTED,
+                    reasoning="".join(attempt.reasoning) or None,
+                ),
+                turn.id,
+            )
+        log.clear_previews()
+        # A request that was refused costs nothing; of any other that broke off nobody knows yet.
+        free = isinstance(error, ModelRefused | UnknownModel)
+        usage = attempt.answer.usage if attempt.answer else Usage() if free else None
+        source: CostSource = "free" if free else "unknown"
+        outcome = error.code if isinstance(error, GreenroomError) else "cancelled"
+        closed = AttemptClosed(
+            attempt.id,
+            outcome,
+            self._clock.now(),
+            generation_id=error.details.get("generation_id") if isinstance(error, GreenroomError) else None,
+            usage=usage,
+            cost_usd=_NOTHING if free else None,
+            cost_source=source,
+        )
+        self._close(closed, attempt, log, turn)
+
+    def _close(self, closed: AttemptClosed, attempt: _Attempt, log: SessionLog, turn: TurnState) -> None:
+        log.stage_attempt(closed)
+        log.stage(
+            UsageUpdated(
+                attempt.id,
+                closed.model or turn.model,
+                closed.spent,
+                log.state.spent + closed.spent,
+                cost_source=closed.cost_source,
+            ),
+            turn.id,
+        )
+        telemetry.LLM_REQUESTS.labels(telemetry.model_label(turn.model), closed.provider or "", closed.outcome).inc()
+        telemetry.LLM_SECONDS.labels(telemetry.model_label(turn.model)).observe(
+            self._clock.monotonic() - attempt.started
+        )
+        telemetry.COST_DOLLARS.labels(telemetry.model_label(turn.model), "chat").inc(
+            closed.spent.cost_micros / 1_000_000
+        )
+
+    def _unique(self, calls: tuple[ToolCall, ...], turn: TurnState) -> tuple[ToolCall, ...]:
+        """Calls under ids that this turn has not used: some models count from `call_1` in every answer."""
+        taken = set(turn.tools)
+        unique: list[ToolCall] = []
+        for call in calls:
+            fresh = (
+                call if call.id and call.id not in taken else ToolCall(self._new_id("call"), call.name, call.arguments)
+            )
+            taken.add(fresh.id)
+            unique.append(fresh)
+        return tuple(unique)

@@ -1,0 +1,98 @@
+"""What one asks of sessions, wherever they live: the Protocol that hosts, Ray proxies and tests share."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..core.events import Event, Failure, Preview, Spent
+from ..core.messages import ToolCall
+from .previews import Seen
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """Open the session with the message, if it does not exist yet."""
+
+    model: str
+    system: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A message of a user. The caller makes the ids, so that sending it again is recognised."""
+
+    session_id: str
+    user_id: str
+    message_id: str
+    turn_id: str
+    content: str
+    model: str | None = None
+    new: NewSession | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The message is in the journal. `seq` is the number of its `message.accepted`; `position` 0 runs now."""
+
+    session_id: str
+    turn_id: str
+    message_id: str
+    seq: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    call: ToolCall
+    content: str
+    error: str | None
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResult:
+    """A turn that has ended. `status` is completed, failed or cancelled; `error` is set when it failed."""
+
+    session_id: str
+    turn_id: str
+    status: str
+    stop_reason: str
+    message: str
+    tools: tuple[ToolOutcome, ...]
+    steps: int
+    spent: Spent
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """All that a reader had not seen when it asked. Empty when its wait ran out."""
+
+    events: tuple[Event, ...]
+    previews: tuple[Preview, ...]
+    seen: dict[str, int]
+    """To be handed in with the next question."""
+
+
+class Sessions(Protocol):
+    """Every call may raise `SessionNotFound`, `StoreUnavailable`, `SessionLost` or `AtCapacity`."""
+
+    async def submit(self, command: Submit) -> Receipt:
+        """Accept a message: it is durable when this returns. The same `message_id` again changes nothing."""
+        ...
+
+    async def chat(self, command: Submit, *, wait_s: float) -> TurnResult | Receipt:
+        """Accept a message and wait for its turn; the receipt when that takes longer than `wait_s`."""
+        ...
+
+    async def follow(self, session_id: str, user_id: str, *, after: int, seen: Seen, wait_s: float) -> Batch:
+        """Events numbered above `after`, in order, and previews beyond `seen`; waits up to `wait_s` for some."""
+        ...
+
+    async def cancel(self, session_id: str, user_id: str, turn_id: str) -> TurnResult | None:
+        """Stop a turn, and return how it ended; None when it had ended before."""
+        ...
+
+    async def forget(self, session_id: str) -> None:
+        """The session was deleted: stop its turn, drop it from memory, destroy its sandbox."""
+        ...

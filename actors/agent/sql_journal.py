@@ -1,0 +1,227 @@
+"""The journal on SQL, SQLite and PostgreSQL alike.
+
+Appends of the sessions of a process that meet are one transaction (group commit): while one commit is
+under way the next appends gather, so load raises the size of a commit and not their number.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from ..core.errors import Fenced, GreenroomError, SessionExists, SessionNotFound
+from ..core.events import (
+    TERMINAL,
+    Event,
+    MessageAccepted,
+    SessionCreated,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+    TurnStarted,
+    UsageUpdated,
+)
+from ..core.telemetry import EPOCH_CONFLICTS, JOURNAL_COMMIT_EVENTS
+from ..ledger.book import record
+from ..store.database import Database
+from .journal import FIRST_EPOCH, Activation, Append
+from .payloads import Payloads
+from .tables import EVENTS, SESSIONS, TURNS
+
+_INSERT_EVENTS = sa.insert(EVENTS)
+_INSERT_TURN = sa.insert(TURNS)
+_FENCE = sa.update(SESSIONS).where(
+    SESSIONS.c.id == sa.bindparam("session"),
+    SESSIONS.c.epoch == sa.bindparam("writer"),
+    SESSIONS.c.last_seq == sa.bindparam("after_seq"),
+    SESSIONS.c.deleted_at.is_(None),
+)
+
+
+@dataclass(slots=True)
+class _Pending:
+    append: Append
+    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class SqlJournal:
+    """A `Journal`. One per process; `aclose` ends its writer."""
+
+    def __init__(self, database: Database, payloads: Payloads) -> None:
+        self._database = database
+        self._payloads = payloads
+        self._pending: list[_Pending] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def append(self, append: Append) -> None:
+        pending = _Pending(append)
+        self._pending.append(pending)
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_all(), name="journal-writer")
+        # Shielded: a caller that is cancelled must not leave an append half known.
+        await asyncio.shield(pending.done)
+
+    async def _write_all(self) -> None:
+        try:
+            while self._pending:
+                batch, self._pending = self._pending, []
+                await self._commit(batch)
+        finally:
+            self._writer = None
+
+    async def _commit(self, batch: list[_Pending]) -> None:
+        JOURNAL_COMMIT_EVENTS.observe(sum(len(p.append.events) for p in batch))
+        try:
+            results = await self._database.write(lambda c: [self._apply(c, p.append) for p in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who wait for the commit
+            results = [error] * len(batch)
+        for pending, result in zip(batch, results, strict=True):
+            if pending.done.cancelled():
+                continue
+            if result is None:
+                pending.done.set_result(None)
+            else:
+                pending.done.set_exception(result)
+
+    def _apply(self, connection: Connection, append: Append) -> GreenroomError | None:
+        """Write one append, or return the refusal: the appends beside it in the commit are not touched by it."""
+        refusal = self._create(connection, append) if append.creates else self._advance(connection, append)
+        if refusal is not None:
+            EPOCH_CONFLICTS.inc()
+            return refusal
+        connection.execute(_INSERT_EVENTS, [self._payloads.event_row(e, append.user_id) for e in append.events])
+        for event in append.events:
+            self._project_turn(connection, event, append.user_id)
+        record(connection, append.attempts)
+        return None
+
+    def _create(self, connection: Connection, append: Append) -> GreenroomError | None:
+        if connection.execute(sa.select(SESSIONS.c.id).where(SESSIONS.c.id == append.session_id)).first():
+            return SessionExists(session_id=append.session_id)
+        first = append.events[0]
+        assert isinstance(first.body, SessionCreated)
+        assert append.profile is not None
+        row: dict[str, Any] = {
+            "id": append.session_id,
+            "user_id": append.user_id,
+            "epoch": FIRST_EPOCH,
+            "model": first.body.model,
+            "status": "idle",
+            "created_at": first.created_at,
+        }
+        connection.execute(sa.insert(SESSIONS).values(**{**row, **self._header(append)}))
+        return None
+
+    def _advance(self, connection: Connection, append: Append) -> GreenroomError | None:
+        result = connection.execute(
+            _FENCE.values(**self._header(append)),
+            {"session": append.session_id, "writer": append.epoch, "after_seq": append.after_seq},
+        )
+        return None if result.rowcount == 1 else Fenced(session_id=append.session_id, epoch=append.epoch)
+
+    def _header(self, append: Append) -> dict[str, Any]:
+        """The session's row as these events leave it."""
+        header: dict[str, Any] = {"last_seq": append.events[-1].seq, "updated_at": append.events[-1].created_at}
+        if append.profile is not None:
+            header["profile"] = self._payloads.seal_profile(
+                append.profile, session_id=append.session_id, user_id=append.user_id
+            )
+        for event in append.events:
+            match event.body:
+                case TurnStarted():
+                    header["status"] = "running"
+                case TurnCompleted() | TurnFailed() | TurnCancelled():
+                    header["status"] = "idle"
+                case UsageUpdated(session=total):
+                    header |= {
+                        "prompt_tokens": total.usage.prompt_tokens,
+                        "completion_tokens": total.usage.completion_tokens,
+                        "cached_tokens": total.usage.cached_tokens,
+                        "reasoning_tokens": total.usage.reasoning_tokens,
+                        "cost_micros": total.cost_micros,
+                        "cost_known": total.cost_known,
+                    }
+                case _:
+                    pass
+        return header
+
+    def _project_turn(self, connection: Connection, event: Event, user_id: str) -> None:
+        body = event.body
+        if isinstance(body, MessageAccepted):
+            connection.execute(
+                _INSERT_TURN,
+                {
+                    "id": event.turn_id,
+                    "session_id": event.session_id,
+                    "user_id": user_id,
+                    "message_id": body.message_id,
+                    "status": "queued",
+                    "created_at": event.created_at,
+                },
+            )
+        elif isinstance(body, TurnStarted):
+            connection.execute(_update_turn(event).values(status="running"))
+        elif isinstance(body, TERMINAL):
+            assert event.turn_id is not None
+            outcome = self._payloads.seal_outcome(body, turn_id=event.turn_id, user_id=user_id)
+            status = body.type.removeprefix("turn.")
+            connection.execute(_update_turn(event).values(status=status, finished_at=event.created_at, outcome=outcome))
+
+    async def activate(self, session_id: str) -> Activation:
+        return await self._database.write(lambda c: self._take_over(c, session_id))
+
+    def _take_over(self, connection: Connection, session_id: str) -> Activation:
+        owner = connection.execute(
+            sa.update(SESSIONS)
+            .where(SESSIONS.c.id == session_id, SESSIONS.c.deleted_at.is_(None))
+            .values(epoch=SESSIONS.c.epoch + 1)
+            .returning(SESSIONS.c.epoch, SESSIONS.c.user_id)
+        ).one_or_none()
+        if owner is None:
+            raise SessionNotFound(session_id=session_id)
+        events = self._events(connection, session_id, owner.user_id, after=0, limit=None)
+        return Activation(session_id, owner.user_id, owner.epoch, tuple(events))
+
+    async def read(self, session_id: str, *, after: int, limit: int) -> tuple[Event, ...]:
+        def work(connection: Connection) -> Sequence[Event]:
+            user_id = connection.execute(
+                sa.select(SESSIONS.c.user_id).where(SESSIONS.c.id == session_id, SESSIONS.c.deleted_at.is_(None))
+            ).scalar()
+            if user_id is None:
+                raise SessionNotFound(session_id=session_id)
+            return self._events(connection, session_id, user_id, after=after, limit=limit)
+
+        return tuple(await self._database.read(work))
+
+    def _events(
+        self, connection: Connection, session_id: str, user_id: str, *, after: int, limit: int | None
+    ) -> Sequence[Event]:
+        query = (
+            sa.select(EVENTS.c.seq, EVENTS.c.turn_id, EVENTS.c.created_at, EVENTS.c.payload)
+            .where(EVENTS.c.session_id == session_id, EVENTS.c.seq > after)
+            .order_by(EVENTS.c.seq)
+            .limit(limit)
+        )
+        return [
+            self._payloads.event(
+                session_id=session_id, seq=seq, turn_id=turn_id, created_at=at, payload=payload, user_id=user_id
+            )
+            for seq, turn_id, at, payload in connection.execute(query)
+        ]
+
+    async def unfinished(self, *, limit: int) -> tuple[str, ...]:
+        query = (
+            sa.select(TURNS.c.session_id)
+            .where(TURNS.c.finished_at.is_(None))
+            .group_by(TURNS.c.session_id)
+            .order_by(sa.func.min(TURNS.c.created_at))
+            .limit(limit)
+        )
+        return tuple(await self._database.read(lambda c: c.execute(query).scalars().all()))
+
+
+def _update_turn(event: Event) -> sa.Update:
+    return sa.update(TURNS).where(TURNS.c.id == event.turn_id)

@@ -1,0 +1,106 @@
+"""Every metric that Greenroom exposes, with bounded labels, and the log set-up.
+
+Names follow the project's deployment guide. Users are no labels: money by user is in SQL.
+"""
+
+import logging
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REGISTRY = CollectorRegistry()
+
+REQUESTS = Counter("agent_requests_total", "HTTP requests.", ["route", "method", "status"], registry=REGISTRY)
+REQUEST_SECONDS = Histogram(
+    "agent_request_duration_seconds",
+    "Time of HTTP requests, streams left out.",
+    ["method", "status"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60),
+    registry=REGISTRY,
+)
+TURNS = Counter("agent_turns_total", "Turns that ended.", ["status", "stop_reason"], registry=REGISTRY)
+TURN_SECONDS = Histogram(
+    "agent_turn_duration_seconds",
+    "Time from accepting a message to the end of its turn.",
+    ["status"],
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300),
+    registry=REGISTRY,
+)
+TOOL_EXECUTIONS = Counter(
+    "agent_tool_executions_total", "Tool calls that ended.", ["tool", "outcome"], registry=REGISTRY
+)
+TOOL_SECONDS = Histogram(
+    "agent_tool_execution_duration_seconds",
+    "Time of tool calls.",
+    ["tool"],
+    buckets=(0.005, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60),
+    registry=REGISTRY,
+)
+LLM_REQUESTS = Counter(
+    "agent_llm_requests_total", "Model calls that ended.", ["model", "provider", "outcome"], registry=REGISTRY
+)
+LLM_SECONDS = Histogram(
+    "agent_llm_response_time_seconds",
+    "Time from sending a model call to the end of its answer.",
+    ["model"],
+    buckets=(0.1, 0.5, 1, 2, 5, 10, 20, 30, 60),
+    registry=REGISTRY,
+)
+LLM_FIRST_TOKEN_SECONDS = Histogram(
+    "agent_llm_time_to_first_token_seconds",
+    "Time from sending a model call to its first piece of text.",
+    ["model"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30),
+    registry=REGISTRY,
+)
+COST_DOLLARS = Counter("agent_cost_spent_dollars", "Known cost of model calls.", ["model", "kind"], registry=REGISTRY)
+ACTIVE_SESSIONS = Gauge("agent_active_sessions", "Sessions resident in this process.", registry=REGISTRY)
+RUNNING_TURNS = Gauge("agent_running_turns", "Turns running in this process.", registry=REGISTRY)
+ACTIVATION_SECONDS = Histogram(
+    "agent_activation_seconds",
+    "Time to bring a session from the journal into memory.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1),
+    registry=REGISTRY,
+)
+EPOCH_CONFLICTS = Counter(
+    "agent_epoch_conflicts_total", "Appends refused because another writer took over.", registry=REGISTRY
+)
+JOURNAL_COMMIT_EVENTS = Histogram(
+    "agent_journal_commit_events",
+    "Events written by one commit of the journal.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+    registry=REGISTRY,
+)
+
+
+_MODEL_LABELS: set[str] = set()
+_MAX_MODEL_LABELS = 100
+
+
+def model_label(model: str) -> str:
+    """The model's name for a label, or `other`: clients choose these names, and series must stay bounded."""
+    if model not in _MODEL_LABELS:
+        if len(_MODEL_LABELS) >= _MAX_MODEL_LABELS:
+            return "other"
+        _MODEL_LABELS.add(model)
+    return model
+
+
+def exposition() -> bytes:
+    """This process's metrics in Prometheus's text format."""
+    return generate_latest(REGISTRY)
+
+
+def configure_logging(level: str) -> None:
+    """JSON lines on standard error, with the context that `structlog.contextvars` holds."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,168 @@
+"""The book of attempts: a row when a model call is about to be sent, completed when it has ended.
+
+Rows are written by the journal, in the transaction that writes the events around the call; a crash in
+between leaves the row `dispatched`, which says that money may have been spent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import TypeAlias
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from ..core.events import CostSource, Spent
+from ..core.messages import Usage
+from ..core.money import to_micros
+from ..store.database import METADATA, Instant
+
+ATTEMPTS = sa.Table(
+    "attempts",
+    METADATA,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("turn_id", sa.String(64), nullable=False, index=True),
+    sa.Column("session_id", sa.String(64), nullable=False, index=True),
+    sa.Column("user_id", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("model", sa.String(200), nullable=False),
+    sa.Column("provider", sa.String(200)),
+    sa.Column("generation_id", sa.String(200)),
+    sa.Column("outcome", sa.String(40)),
+    sa.Column("prompt_tokens", sa.BigInteger),
+    sa.Column("completion_tokens", sa.BigInteger),
+    sa.Column("cached_tokens", sa.BigInteger),
+    sa.Column("reasoning_tokens", sa.BigInteger),
+    sa.Column("cost_micros", sa.BigInteger),
+    sa.Column("cost_exact", sa.String(40)),
+    sa.Column("cost_source", sa.String(20)),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("finished_at", Instant),
+    sa.Index("attempts_by_user", "user_id", "started_at"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptOpened:
+    """A model call is about to be sent."""
+
+    id: str
+    turn_id: str
+    session_id: str
+    user_id: str
+    model: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptClosed:
+    """A model call has ended. `usage` and `cost_usd` are None when nobody knows them, which is not 0."""
+
+    id: str
+    outcome: str
+    finished_at: datetime
+    model: str | None = None
+    provider: str | None = None
+    generation_id: str | None = None
+    usage: Usage | None = None
+    cost_usd: Decimal | None = None
+    cost_source: CostSource = "unknown"
+
+    @property
+    def spent(self) -> Spent:
+        return Spent(
+            usage=self.usage or Usage(),
+            cost_micros=0 if self.cost_usd is None else to_micros(self.cost_usd),
+            cost_known=self.cost_usd is not None,
+        )
+
+
+AttemptEntry: TypeAlias = AttemptOpened | AttemptClosed
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A row of the book, as read back."""
+
+    id: str
+    turn_id: str
+    model: str
+    state: str
+    outcome: str | None
+    usage: Usage
+    cost_micros: int | None
+    cost_exact: Decimal | None
+    cost_source: str | None
+    details: dict[str, str | None] = field(default_factory=dict[str, str | None])
+
+
+_INSERT = sa.insert(ATTEMPTS)
+_CLOSE = sa.update(ATTEMPTS).where(ATTEMPTS.c.id == sa.bindparam("attempt"))
+
+
+def record(connection: Connection, entries: Sequence[AttemptEntry]) -> None:
+    """Write entries in their order, within the caller's transaction."""
+    for entry in entries:
+        match entry:
+            case AttemptOpened():
+                connection.execute(_INSERT, _opened(entry))
+            case AttemptClosed():
+                connection.execute(_CLOSE.values(**_closed(entry)), {"attempt": entry.id})
+
+
+def attempts_of(connection: Connection, session_id: str) -> tuple[Attempt, ...]:
+    """Every attempt of a session, oldest first."""
+    rows = connection.execute(sa.select(ATTEMPTS).where(ATTEMPTS.c.session_id == session_id).order_by(ATTEMPTS.c.id))
+    return tuple(
+        Attempt(
+            id=row.id,
+            turn_id=row.turn_id,
+            model=row.model,
+            state=row.state,
+            outcome=row.outcome,
+            usage=Usage(
+                row.prompt_tokens or 0, row.completion_tokens or 0, row.cached_tokens or 0, row.reasoning_tokens or 0
+            ),
+            cost_micros=row.cost_micros,
+            cost_exact=None if row.cost_exact is None else Decimal(row.cost_exact),
+            cost_source=row.cost_source,
+            details={"provider": row.provider, "generation_id": row.generation_id},
+        )
+        for row in rows
+    )
+
+
+def _opened(entry: AttemptOpened) -> dict[str, object]:
+    return {
+        "id": entry.id,
+        "turn_id": entry.turn_id,
+        "session_id": entry.session_id,
+        "user_id": entry.user_id,
+        "state": "dispatched",
+        "model": entry.model,
+        "started_at": entry.started_at,
+    }
+
+
+def _closed(entry: AttemptClosed) -> dict[str, object]:
+    row: dict[str, object] = {
+        "state": "settled" if entry.cost_usd is not None else "ended",
+        "outcome": entry.outcome,
+        "provider": entry.provider,
+        "generation_id": entry.generation_id,
+        "cost_source": entry.cost_source,
+        "finished_at": entry.finished_at,
+    }
+    if entry.model is not None:
+        row["model"] = entry.model
+    if entry.usage is not None:
+        row["prompt_tokens"] = entry.usage.prompt_tokens
+        row["completion_tokens"] = entry.usage.completion_tokens
+        row["cached_tokens"] = entry.usage.cached_tokens
+        row["reasoning_tokens"] = entry.usage.reasoning_tokens
+    if entry.cost_usd is not None:
+        row["cost_micros"] = to_micros(entry.cost_usd)
+        # Text, because SQLite has no exact decimal; every digit that the provider gave is kept.
+        row["cost_exact"] = str(entry.cost_usd)
+    return row

@@ -1,0 +1,49 @@
+"""MemoryActor: the one writer of the vectors, and the embedder. A shell round `memory/lance.py`."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import ray
+
+from .core import telemetry
+from .core.settings import Settings
+from .memory.base import Memory, MemoryStore, Recollection
+from .wiring import open_memories
+
+
+@ray.remote
+class MemoryActor:
+    """See `MemoryStore` for what the methods promise."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._opening: asyncio.Task[MemoryStore] | None = None
+
+    async def _memories(self) -> MemoryStore:
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> MemoryStore:
+        telemetry.configure_logging(self._settings.log_level)
+        return await self._stack.enter_async_context(open_memories(self._settings))
+
+    async def ping(self) -> bool:
+        """True once the process is there. LanceDB and the embedder load at the first use, or by `load`."""
+        return True
+
+    async def load(self) -> None:
+        await self._memories()
+
+    async def remember(self, memory: Memory) -> None:
+        await (await self._memories()).remember(memory)
+
+    async def recall(self, user_id: str, query: str, *, limit: int) -> tuple[Recollection, ...]:
+        return await (await self._memories()).recall(user_id, query, limit=limit)
+
+    async def metrics(self) -> bytes:
+        return telemetry.exposition()
+
+    async def drain(self) -> None:
+        await self._stack.aclose()

@@ -1,0 +1,67 @@
+"""Starting and stopping the actors of the runtime, for whoever owns the cluster's life."""
+
+import asyncio
+from typing import Any
+
+import ray
+
+from .core.errors import GreenroomError, UnavailableError
+from .core.settings import Settings
+from .directory_actor import DirectoryActor, start_session_actor
+from .handles import DIRECTORY, MEMORY, SANDBOX_PREFIX, SESSION_PREFIX, end_actor, named_actors, translated
+from .memory_actor import MemoryActor
+from .sandbox_actor import SandboxActor
+
+START_S = 60.0
+
+_ALWAYS: dict[str, Any] = {
+    "lifetime": "detached",
+    "get_if_exists": True,
+    "max_restarts": -1,
+    "max_task_retries": 0,
+    "num_cpus": 0,
+}
+
+
+async def start_actors(settings: Settings) -> None:
+    """Create every actor of this machine's cluster, or find it, and wait until sessions can be served.
+
+    Raises `UnavailableError` with the reason. Memory and sandboxes may still be loading afterwards.
+    """
+    options = {**_ALWAYS, "namespace": settings.namespace}
+    for number in range(settings.session_actors_per_node):
+        start_session_actor(f"{SESSION_PREFIX}{number}", settings)
+    directory: Any = DirectoryActor.options(name=DIRECTORY, max_concurrency=10_000, **options).remote(settings)
+    node = ray.get_runtime_context().get_node_id()
+    SandboxActor.options(
+        name=f"{SANDBOX_PREFIX}{node}", max_concurrency=1_000, resources={"sandbox": 1}, **options
+    ).remote(settings)
+    MemoryActor.options(name=MEMORY, max_concurrency=1_000, **options).remote(settings)
+    try:
+        async with translated(UnavailableError), asyncio.timeout(START_S):
+            await directory.status.remote()
+    except TimeoutError as error:
+        raise UnavailableError(f"the directory actor did not start within {START_S:g} s") from error
+
+
+async def stop_actors(settings: Settings, *, grace_s: float) -> None:
+    """Let running turns end for `grace_s`, then stop every actor. What did not end goes on at the next start."""
+    namespace = settings.namespace
+    directory = named_actors(DIRECTORY, namespace)
+    sessions = named_actors(SESSION_PREFIX, namespace)
+    rest = {**named_actors(SANDBOX_PREFIX, namespace), **named_actors(MEMORY, namespace)}
+    # The directory first, or it would start again what is stopped here; sandboxes after their users.
+    for group, kwargs in ((directory, {}), (sessions, {"grace_s": grace_s}), (rest, {})):
+        async with asyncio.TaskGroup() as tasks:
+            for actor in group.values():
+                tasks.create_task(_drain(actor, grace_s + START_S / 4, kwargs))
+        for actor in group.values():
+            end_actor(actor)
+
+
+async def _drain(actor: Any, timeout_s: float, kwargs: dict[str, Any]) -> None:
+    try:
+        async with translated(UnavailableError), asyncio.timeout(timeout_s):
+            await actor.drain.remote(**kwargs)
+    except (GreenroomError, TimeoutError):
+        return  # it is killed next: the journal says what it left unfinished
