@@ -1,0 +1,39 @@
+"""The HTTP application over its services. Needs no Ray: tests run it in one process."""
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from . import problems
+from .middleware import JSON_OVERHEAD, Border
+from .routes import chat, health, models, page, sessions, turns
+from .services import Services
+
+DESCRIPTION = """\
+Every session is a stateful actor that holds its memory and its cost. Say something with `POST /api/v1/chat`.
+
+Errors are problem documents (RFC 9457) whose `code` is stable. Money is whole micro-dollars, times are RFC 3339 in UTC.
+Sign in with the button *Authorize*: the key is in the file `admin.key` of the home folder.
+"""
+
+
+def create_api(services: Services) -> FastAPI:
+    """The application. Every route is listed here."""
+    app = FastAPIOffline(
+        title="Greenroom",
+        version=services.version,
+        description=DESCRIPTION,
+        redoc_url=None,
+        swagger_ui_parameters={"persistAuthorization": True},
+    )
+    app.state.services = services
+    for module in (chat, sessions, turns, models, health):
+        app.include_router(module.router)
+    page.mount(app)
+    problems.install(app)
+    app.add_middleware(
+        Border,
+        clock=services.clock,
+        new_id=services.new_id,
+        max_body_bytes=services.settings.message_max_bytes * JSON_OVERHEAD,
+    )
+    return app

@@ -1,0 +1,124 @@
+"""Errors on the wire: RFC 9457 problem documents, with the status of every code in one table."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from actors.core.errors import GreenroomError, InputError
+
+STATUS: dict[str, int] = {
+    "internal": 500,
+    "invalid_input": 422,
+    "unknown_model": 422,
+    "message_too_large": 413,
+    "cursor_expired": 410,
+    "forbidden": 403,
+    "unauthenticated": 401,
+    "not_found": 404,
+    "session_not_found": 404,
+    "turn_not_found": 404,
+    "conflict": 409,
+    "fenced": 503,
+    "not_here": 503,
+    "session_exists": 409,
+    "limit_reached": 429,
+    "turn_limit": 422,
+    "at_capacity": 503,
+    "unavailable": 503,
+    "model_unavailable": 503,
+    "model_protocol_error": 502,
+    "model_refused": 502,
+    "sandbox_unavailable": 503,
+    "memory_unavailable": 503,
+    "store_unavailable": 503,
+    "session_lost": 503,
+    "draining": 503,
+    "recovery_limit": 500,
+    # Codes of HTTP itself, which no class of ours has.
+    "malformed": 400,
+    "method_not_allowed": 405,
+}
+
+RETRY_AFTER_S = 1
+
+_TYPE = "urn:greenroom:problem:"
+_OF_STATUS = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "message_too_large"}
+
+
+def problem(
+    request_id: str,
+    instance: str,
+    *,
+    code: str,
+    detail: str,
+    retryable: bool = False,
+    errors: list[dict[str, Any]] | None = None,
+    members: dict[str, Any] | None = None,
+) -> Response:
+    """A problem document. A code that is not in the table is answered as 500, and a test forbids it."""
+    status = STATUS.get(code, 500)
+    body = {
+        **(members or {}),
+        "type": f"{_TYPE}{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "code": code,
+        "request_id": request_id,
+        "retryable": retryable,
+        "errors": errors or [],
+    }
+    headers: dict[str, str] = {}
+    if retryable:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if status == STATUS["unauthenticated"]:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(to_json(body), status, headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` with a problem document."""
+    app.add_exception_handler(GreenroomError, _of_ours)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(HTTPException, _of_http)
+
+
+def _respond(request: Request, **members: Any) -> Response:
+    return problem(request.scope.get("request_id", ""), request.url.path, **members)
+
+
+async def _of_ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GreenroomError)
+    # Details of an error about the input help the caller; of others they may name our insides.
+    details = error.details if isinstance(error, InputError) else {}
+    members = {k: v for k, v in error.details.items() if k in {"session_id", "turn_id", "message_id"}}
+    return _respond(
+        request,
+        code=error.code,
+        detail=error.message,
+        retryable=error.retryable,
+        members={**details, **members},
+    )
+
+
+async def _of_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [{"field": _field(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in error.errors()]
+    malformed = any(e["type"] == "json_invalid" for e in error.errors())
+    detail = "; ".join(f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors)
+    return _respond(request, code="malformed" if malformed else "invalid_input", detail=detail, errors=errors)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location if part not in {"body", "query", "path"})
+
+
+async def _of_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _OF_STATUS.get(error.status_code, "internal")
+    return _respond(request, code=code, detail=str(error.detail))

@@ -1,0 +1,47 @@
+"""What the routes use, as Protocols and plain values: filled by `app.py` in a cluster, by a test in one process."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from actors.agent.book import SessionBook
+from actors.agent.sessions import Sessions
+from actors.core.clock import Clock
+from actors.core.ids import NewId
+from actors.core.settings import Settings
+from actors.llm.base import LLM
+from actors.security.keys import ApiKeys
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """`warning` means that something works less well than it could; only `unhealthy` makes a replica unready."""
+
+    name: str
+    status: Literal["healthy", "warning", "unhealthy"]
+    message: str
+
+
+Check: TypeAlias = Callable[[], Awaitable[CheckResult]]
+Scrape: TypeAlias = Callable[[], Awaitable[dict[str, bytes]]]
+"""Prometheus expositions of the other processes, by process name."""
+
+
+async def _nothing() -> dict[str, bytes]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    settings: Settings
+    clock: Clock
+    new_id: NewId
+    sessions: Sessions
+    book: SessionBook
+    keys: ApiKeys
+    llm: LLM
+    started: float
+    """When this process began to serve, by the monotonic clock."""
+    version: str
+    checks: tuple[Check, ...] = ()
+    scrape: Scrape = field(default=_nothing)

@@ -1,0 +1,87 @@
+"""Server-sent events: a session's journal and previews as frames, for as long as somebody reads.
+
+A reader asks the session again and again (a long poll, each with a deadline) and holds nothing in the
+session's process. So a reader that is slow, or gone without a word, costs the turn nothing.
+"""
+
+from collections.abc import AsyncIterator
+
+import structlog
+from pydantic_core import to_json
+
+from actors.agent.sessions import Sessions
+from actors.core.errors import GreenroomError
+from actors.core.events import PREVIEW, TERMINAL, Event, Preview
+
+EVENT_STREAM = "text/event-stream"
+EXAMPLE = """\
+retry: 1000
+
+id: 2
+event: message.accepted
+data: {"type":"message.accepted","seq":2,"turn_id":"turn_…","message_id":"msg_…","content":"Hello"}
+
+event: message.delta
+data: {"type":"message.delta","turn_id":"turn_…","message_id":"msg_…","offset":0,"text":"Hi"}
+
+id: 4
+event: message.completed
+data: {"type":"message.completed","seq":4,"turn_id":"turn_…","message_id":"msg_…","content":"Hi there."}
+
+id: 6
+event: turn.completed
+data: {"type":"turn.completed","seq":6,"turn_id":"turn_…","stop_reason":"end_turn"}
+"""
+
+RETRY = b"retry: 1000\n\n"
+PING = b": ping\n\n"
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def event_frame(event: Event) -> bytes:
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.seq, event.body.type.encode(), to_json(event.wire()))
+
+
+def preview_frame(preview: Preview) -> bytes:
+    """No `id`: a reader that comes back asks from the last numbered event it has."""
+    return b"event: %b\ndata: %b\n\n" % (preview.type.encode(), PREVIEW.dump_json(preview))
+
+
+def error_frame(error: GreenroomError) -> bytes:
+    body = {"type": "error", "code": error.code, "message": error.message, "retryable": error.retryable}
+    return b"event: error\ndata: %b\n\n" % to_json(body)
+
+
+async def frames(
+    sessions: Sessions,
+    session_id: str,
+    user_id: str,
+    *,
+    after: int,
+    turn_id: str | None = None,
+    heartbeat_s: float,
+) -> AsyncIterator[bytes]:
+    """Frames of a session from `after` on. With `turn_id`: that turn's only, ended by its terminal event."""
+    yield RETRY
+    seen: dict[str, int] = {}
+    while True:
+        try:
+            batch = await sessions.follow(session_id, user_id, after=after, seen=seen, wait_s=heartbeat_s)
+        except GreenroomError as error:
+            # The headers are long sent: the reader learns it here, and may resume with its last number.
+            structlog.get_logger("greenroom.sse").warning("stream broken off", session_id=session_id, code=error.code)
+            yield error_frame(error)
+            return
+        seen = batch.seen
+        chunk = bytearray()
+        for event in batch.events:
+            after = event.seq
+            if turn_id is None or event.turn_id == turn_id:
+                chunk += event_frame(event)
+                if turn_id is not None and isinstance(event.body, TERMINAL):
+                    yield bytes(chunk)
+                    return
+        for preview in batch.previews:
+            if turn_id is None or preview.turn_id == turn_id:
+                chunk += preview_frame(preview)
+        yield bytes(chunk) or PING
