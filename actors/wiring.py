@@ -88,6 +88,15 @@ def model_source(settings: Settings) -> str:
     return settings.llm_base_url or OPENROUTER
 
 
+def default_model(settings: Settings) -> str:
+    """The model of sessions that name none. Raises `InvalidInput` when a base URL was given without one."""
+    source = model_source(settings)
+    model = settings.model or {DEMO: DEMO, OPENROUTER: OPENROUTER_MODEL}.get(source)
+    if model is None:
+        raise InvalidInput(f"set GREENROOM_MODEL to the model that {source} should be asked for")
+    return model
+
+
 @asynccontextmanager
 async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
     """A host whose sandboxes and memories are in the cluster's actors."""
@@ -221,12 +230,9 @@ def _llm(settings: Settings, clock: Clock) -> LLM:
 
     from .llm.openai import OpenAIClient, Timeouts
 
-    model = settings.model or (OPENROUTER_MODEL if source == OPENROUTER else None)
-    if model is None:
-        raise InvalidInput(f"set GREENROOM_MODEL to the model that {source} should be asked for")
     return OpenAIClient(
         base_url=source,
-        default_model=model,
+        default_model=default_model(settings),
         api_key=read_secret(settings.llm_api_key_env),
         timeouts=Timeouts(
             connect_s=settings.llm_connect_s,

@@ -19,72 +19,84 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GREENROOM_", frozen=True, extra="ignore")
 
     # Where -----------------------------------------------------------------------------------------
-    home: Path = Field(Path("~/.greenroom"), description="Folder of the embedded stores, keys and logs.")
-    host: str = Field("127.0.0.1", description="Address that HTTP binds to.")
-    port: int = Field(8000, ge=1, le=65535, description="Port of HTTP.")
-    dashboard_port: int = Field(8265, ge=1, le=65535, description="Port of the Ray dashboard.")
-    namespace: str = Field("greenroom", description="Ray namespace of the actors.")
+    home: Path = Field(default=Path("~/.greenroom"), description="Folder of the embedded stores, keys and logs.")
+    host: str = Field(default="127.0.0.1", description="Address that HTTP binds to.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port of HTTP.")
+    dashboard_port: int = Field(default=8265, ge=1, le=65535, description="Port of the Ray dashboard.")
+    namespace: str = Field(default="greenroom", description="Ray namespace of the actors.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # Stores ----------------------------------------------------------------------------------------
     database_url: str | None = Field(
-        None, description="SQLAlchemy address, e.g. postgresql+psycopg://…; by default SQLite in the home folder."
+        default=None,
+        description="SQLAlchemy address, e.g. postgresql+psycopg://…; by default SQLite in the home folder.",
     )
-    database_pool: int = Field(20, ge=1, description="Connections of one process, at most.")
+    database_pool: int = Field(default=20, ge=1, description="Connections of one process, at most.")
     database_connect_s: float = 5.0
     database_statement_s: float = 30.0
 
     # Models ----------------------------------------------------------------------------------------
     llm: Literal["auto", "demo", "openai"] = Field(
-        "auto", description="auto: `openai` when a base URL or an API key is there, else the offline demo model."
+        default="auto",
+        description="auto: `openai` when a base URL or an API key is there, else the offline demo model.",
     )
     llm_base_url: str | None = Field(
-        None, description="An OpenAI-compatible server; OpenRouter when only a key is set."
+        default=None, description="An OpenAI-compatible server; OpenRouter when only a key is set."
     )
-    llm_api_key_env: str = Field("OPENROUTER_API_KEY", description="Name of the variable that holds the API key.")
-    model: str | None = Field(None, description="Default model.")
+    llm_api_key_env: str = Field(
+        default="OPENROUTER_API_KEY", description="Name of the variable that holds the API key."
+    )
+    model: str | None = Field(default=None, description="Default model.")
     llm_first_token_s: float = 60.0
     llm_idle_s: float = 30.0
     llm_total_s: float = 240.0
     llm_connect_s: float = 10.0
 
     # Sessions --------------------------------------------------------------------------------------
-    session_actors_per_node: int = Field(2, ge=1, description="Session processes kept warm on a node.")
-    session_actors_max_per_node: int = Field(16, ge=1, description="Session processes on a node, at most.")
-    sessions_per_actor: int = Field(1000, ge=1, description="Resident sessions of a process; 1 gives each its own.")
-    session_idle_s: float = Field(300.0, gt=0, description="A session idle for longer is dropped from memory.")
-    system_prompt: str | None = Field(None, description="Default system prompt.")
+    session_actors_per_node: int = Field(default=2, ge=1, description="Session processes kept warm on a node.")
+    session_actors_max_per_node: int = Field(default=16, ge=1, description="Session processes on a node, at most.")
+    sessions_per_actor: int = Field(
+        default=1000, ge=1, description="Resident sessions of a process; 1 gives each its own."
+    )
+    session_idle_s: float = Field(default=300.0, gt=0, description="A session idle for longer is dropped from memory.")
+    system_prompt: str | None = Field(default=None, description="Default system prompt.")
 
     # Limits of a turn ------------------------------------------------------------------------------
     message_max_bytes: int = 1024 * 1024
-    turn_max_steps: int = Field(24, ge=1, description="Model calls of one turn.")
-    turn_max_s: float = Field(600.0, gt=0, description="Wall time of one turn.")
-    turn_max_tokens: int = Field(1_000_000, ge=1, description="Prompt and completion tokens of one turn.")
-    turn_max_cost_micros: int = Field(5_000_000, ge=0, description="Cost of one turn in micro-dollars; 0 is no limit.")
-    turn_max_recoveries: int = Field(3, ge=0, description="A turn that was taken over more often is failed.")
-    completion_max_tokens: int = Field(4096, ge=16, description="Completion tokens asked for in one call.")
-    tool_output_chars: int = Field(16_000, ge=100, description="Characters of a tool's answer that the model reads.")
-    delta_interval_s: float = Field(0.02, ge=0, description="Deltas are sent at most this often.")
+    turn_max_steps: int = Field(default=24, ge=1, description="Model calls of one turn.")
+    turn_max_s: float = Field(default=600.0, gt=0, description="Wall time of one turn.")
+    turn_max_tokens: int = Field(default=1_000_000, ge=1, description="Prompt and completion tokens of one turn.")
+    turn_max_cost_micros: int = Field(
+        default=5_000_000, ge=0, description="Cost of one turn in micro-dollars; 0 is no limit."
+    )
+    turn_max_recoveries: int = Field(default=3, ge=0, description="A turn that was taken over more often is failed.")
+    completion_max_tokens: int = Field(default=4096, ge=16, description="Completion tokens asked for in one call.")
+    tool_output_chars: int = Field(
+        default=16_000, ge=100, description="Characters of a tool's answer that the model reads."
+    )
+    delta_interval_s: float = Field(default=0.02, ge=0, description="Deltas are sent at most this often.")
 
     # Sandbox ---------------------------------------------------------------------------------------
     sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
-    sandbox_cache: Path | None = Field(None, description="Folder of built root filesystems; chosen by user when empty.")
-    sandbox_memory_mb: int = Field(512, ge=64)
-    sandbox_cpus: float = Field(0.5, gt=0)
-    sandbox_pids: int = Field(64, ge=8)
-    sandbox_workspace_mb: int = Field(256, ge=1)
-    sandbox_command_s: float = Field(300.0, gt=0)
-    sandbox_warm: int = Field(1, ge=0, description="Sandboxes kept ready on a node.")
-    sandbox_idle_s: float = Field(900.0, gt=0)
-    sandbox_max_leased: int = Field(64, ge=1)
+    sandbox_cache: Path | None = Field(
+        default=None, description="Folder of built root filesystems; chosen by user when empty."
+    )
+    sandbox_memory_mb: int = Field(default=512, ge=64)
+    sandbox_cpus: float = Field(default=0.5, gt=0)
+    sandbox_pids: int = Field(default=64, ge=8)
+    sandbox_workspace_mb: int = Field(default=256, ge=1)
+    sandbox_command_s: float = Field(default=300.0, gt=0)
+    sandbox_warm: int = Field(default=1, ge=0, description="Sandboxes kept ready on a node.")
+    sandbox_idle_s: float = Field(default=900.0, gt=0)
+    sandbox_max_leased: int = Field(default=64, ge=1)
 
     # Memory ----------------------------------------------------------------------------------------
     memory_timeout_s: float = 10.0
 
     # HTTP ------------------------------------------------------------------------------------------
-    chat_wait_s: float = Field(300.0, gt=0, description="A JSON chat answers 202 when its turn takes longer.")
-    sse_heartbeat_s: float = Field(10.0, gt=0)
-    api_key_cache_s: float = Field(30.0, ge=0)
+    chat_wait_s: float = Field(default=300.0, gt=0, description="A JSON chat answers 202 when its turn takes longer.")
+    sse_heartbeat_s: float = Field(default=10.0, gt=0)
+    api_key_cache_s: float = Field(default=30.0, ge=0)
 
     @cached_property
     def home_dir(self) -> Path:
@@ -117,3 +129,8 @@ def read_secret(name: str) -> str | None:
 def inherited_environment() -> dict[str, str]:
     """A copy of this process's environment, for child processes."""
     return dict(os.environ)
+
+
+def set_environment(values: dict[str, str]) -> None:
+    """Set variables of this process that a library reads: Ray's client takes its token from there."""
+    os.environ.update(values)

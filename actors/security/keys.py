@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 
 from ..core.clock import Clock
 from ..core.errors import Unauthenticated
-from ..core.ids import NewId
 from ..store.database import METADATA, Database, Instant
 
 PREFIX = "grk"
@@ -63,6 +62,8 @@ class _Cached:
 
 
 ADMIN = "admin"
+ADMIN_USER = "user_admin"
+"""The first user, under the same id in every installation: notebooks act for it."""
 
 
 class ApiKeys:
@@ -89,18 +90,14 @@ class ApiKeys:
         await self._database.write(lambda c: c.execute(sa.insert(API_KEYS).values(**row)))
         return f"{PREFIX}_{public}_{secret}{_checksum(public + secret)}"
 
-    async def ensure_user(self, name: str, new_id: NewId) -> str:
-        """The id of the user of that name, made if there is none."""
+    async def ensure_user(self, user_id: str, name: str) -> None:
+        """Make a user of that id, unless there is one."""
 
-        def work(connection: Connection) -> str:
-            found = connection.execute(sa.select(USERS.c.id).where(USERS.c.name == name)).scalar()
-            if found is not None:
-                return found
-            user_id = new_id("user")
-            connection.execute(sa.insert(USERS).values(id=user_id, name=name, created_at=self._clock.now()))
-            return user_id
+        def work(connection: Connection) -> None:
+            if connection.execute(sa.select(USERS.c.id).where(USERS.c.id == user_id)).first() is None:
+                connection.execute(sa.insert(USERS).values(id=user_id, name=name, created_at=self._clock.now()))
 
-        return await self._database.write(work)
+        await self._database.write(work)
 
     async def check(self, key: str) -> Principal:
         """Whose key it is. Raises `Unauthenticated` for a key that is malformed, unknown, revoked or expired."""
@@ -131,7 +128,7 @@ class ApiKeys:
         return hmac.digest(self._pepper, secret.encode(), "sha256")
 
 
-async def ensure_admin_key(keys: ApiKeys, file: Path, new_id: NewId) -> str:
+async def ensure_admin_key(keys: ApiKeys, file: Path) -> str:
     """The admin's key, from `file`; a new one, written there, when the file's is missing or not valid."""
     key = _read(file)
     if key is not None:
@@ -141,8 +138,8 @@ async def ensure_admin_key(keys: ApiKeys, file: Path, new_id: NewId) -> str:
             pass  # e.g. the database was moved away: a new key, for the same file
         else:
             return key
-    user_id = await keys.ensure_user(ADMIN, new_id)
-    key = await keys.create(user_id=user_id, name="made by greenroom up", scopes=frozenset({ADMIN}))
+    await keys.ensure_user(ADMIN_USER, ADMIN)
+    key = await keys.create(user_id=ADMIN_USER, name="made by greenroom up", scopes=frozenset({ADMIN}))
     write_secret(file, key)
     return key
 
