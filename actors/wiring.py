@@ -7,6 +7,7 @@ must not load LanceDB, and a machine without a sandbox must start.
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from .agent.book import SessionBook
 from .agent.host import SessionHost
@@ -23,7 +24,7 @@ from .core.settings import Settings, read_secret
 from .handles import RemoteMemories, RemoteSandboxes, RemoteSessions
 from .llm.base import LLM
 from .memory.base import MemoryStore
-from .sandbox.base import Capability, Level, Limits, Missing, Sandboxes, SandboxSpec
+from .sandbox.base import Capability, Level, Limits, Missing, SandboxBackend, Sandboxes, SandboxSpec
 from .security.cipher import ClearText
 from .security.keys import ApiKeys, read_pepper
 from .store.database import Database
@@ -183,23 +184,28 @@ async def open_memories(settings: Settings) -> AsyncGenerator[MemoryStore]:
 @asynccontextmanager
 async def open_sandboxes(settings: Settings) -> AsyncGenerator[Sandboxes]:
     """This machine's sandboxes; without isolation, ones that say why there are none."""
-    from .sandbox.bubblewrap import BubblewrapBackend, default_cache
-    from .sandbox.host import SandboxHost, UnavailableSandboxes
+    from .sandbox import host
+    from .sandbox.unavailable import UnavailableSandboxes
 
     if settings.sandbox == "none":
         off = Missing("sandboxes are switched off", "set GREENROOM_SANDBOX=auto")
         yield UnavailableSandboxes(Capability("none", Level.NONE, missing=(off,)))
         return
-    backend = BubblewrapBackend(cache=settings.sandbox_cache or default_cache())
-    capability = await backend.probe()
-    if capability.level is Level.NONE:
-        yield UnavailableSandboxes(capability)
-        return
-    host = SandboxHost(backend, capability, sandbox_spec(settings), clock=SystemClock())
+    clock = SystemClock()
+    backend = sandbox_backend(settings.sandbox_cache, clock)
+    opened = await host.open_sandboxes(backend, sandbox_spec(settings), clock=clock)
     try:
-        yield host
+        yield opened
     finally:
-        await host.aclose()
+        if not isinstance(opened, UnavailableSandboxes):
+            await opened.aclose()
+
+
+def sandbox_backend(cache: Path | None = None, clock: Clock | None = None) -> SandboxBackend:
+    """The way in which this machine makes sandboxes."""
+    from .sandbox.bubblewrap import BubblewrapBackend
+
+    return BubblewrapBackend(cache, clock=clock)
 
 
 def sandbox_limits(settings: Settings) -> Limits:

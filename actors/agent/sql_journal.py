@@ -31,13 +31,50 @@ from .journal import FIRST_EPOCH, Activation, Append
 from .payloads import Payloads
 from .tables import EVENTS, SESSIONS, TURNS
 
+# Statements are built once: SQLAlchemy takes longer to build one than SQLite to run it.
 _INSERT_EVENTS = sa.insert(EVENTS)
+_INSERT_SESSION = sa.insert(SESSIONS)
 _INSERT_TURN = sa.insert(TURNS)
-_FENCE = sa.update(SESSIONS).where(
-    SESSIONS.c.id == sa.bindparam("session"),
-    SESSIONS.c.epoch == sa.bindparam("writer"),
-    SESSIONS.c.last_seq == sa.bindparam("after_seq"),
-    SESSIONS.c.deleted_at.is_(None),
+_EXISTS = sa.select(SESSIONS.c.id).where(SESSIONS.c.id == sa.bindparam("session"))
+
+_KEPT = (
+    "profile",
+    "status",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "cost_micros",
+    "cost_known",
+)
+"""Columns of a session that an append leaves as they are where it says nothing of them."""
+
+_FENCED_UPDATE = (
+    sa.update(SESSIONS)
+    .where(
+        SESSIONS.c.id == sa.bindparam("session"),
+        SESSIONS.c.epoch == sa.bindparam("writer"),
+        SESSIONS.c.last_seq == sa.bindparam("after_seq"),
+        SESSIONS.c.deleted_at.is_(None),
+    )
+    .values(
+        last_seq=sa.bindparam("new_last_seq"),
+        updated_at=sa.bindparam("new_updated_at"),
+        **{
+            name: sa.func.coalesce(sa.bindparam(f"new_{name}", type_=SESSIONS.c[name].type), SESSIONS.c[name])
+            for name in _KEPT
+        },
+    )
+)
+_START_TURN = sa.update(TURNS).where(TURNS.c.id == sa.bindparam("turn")).values(status="running")
+_END_TURN = (
+    sa.update(TURNS)
+    .where(TURNS.c.id == sa.bindparam("turn"))
+    .values(
+        status=sa.bindparam("new_status"),
+        finished_at=sa.bindparam("new_finished_at"),
+        outcome=sa.bindparam("new_outcome"),
+    )
 )
 
 
@@ -99,7 +136,7 @@ class SqlJournal:
         return None
 
     def _create(self, connection: Connection, append: Append) -> GreenroomError | None:
-        if connection.execute(sa.select(SESSIONS.c.id).where(SESSIONS.c.id == append.session_id)).first():
+        if connection.execute(_EXISTS, {"session": append.session_id}).first():
             return SessionExists(session_id=append.session_id)
         first = append.events[0]
         assert isinstance(first.body, SessionCreated)
@@ -112,13 +149,19 @@ class SqlJournal:
             "status": "idle",
             "created_at": first.created_at,
         }
-        connection.execute(sa.insert(SESSIONS).values(**{**row, **self._header(append)}))
+        connection.execute(_INSERT_SESSION, {**row, **self._header(append)})
         return None
 
     def _advance(self, connection: Connection, append: Append) -> GreenroomError | None:
+        header = {**dict.fromkeys(_KEPT), **self._header(append)}
         result = connection.execute(
-            _FENCE.values(**self._header(append)),
-            {"session": append.session_id, "writer": append.epoch, "after_seq": append.after_seq},
+            _FENCED_UPDATE,
+            {
+                "session": append.session_id,
+                "writer": append.epoch,
+                "after_seq": append.after_seq,
+                **{f"new_{name}": value for name, value in header.items()},
+            },
         )
         return None if result.rowcount == 1 else Fenced(session_id=append.session_id, epoch=append.epoch)
 
@@ -163,12 +206,16 @@ class SqlJournal:
                 },
             )
         elif isinstance(body, TurnStarted):
-            connection.execute(_update_turn(event).values(status="running"))
+            connection.execute(_START_TURN, {"turn": event.turn_id})
         elif isinstance(body, TERMINAL):
             assert event.turn_id is not None
-            outcome = self._payloads.seal_outcome(body, turn_id=event.turn_id, user_id=user_id)
-            status = body.type.removeprefix("turn.")
-            connection.execute(_update_turn(event).values(status=status, finished_at=event.created_at, outcome=outcome))
+            ended = {
+                "turn": event.turn_id,
+                "new_status": body.type.removeprefix("turn."),
+                "new_finished_at": event.created_at,
+                "new_outcome": self._payloads.seal_outcome(body, turn_id=event.turn_id, user_id=user_id),
+            }
+            connection.execute(_END_TURN, ended)
 
     async def activate(self, session_id: str) -> Activation:
         return await self._database.write(lambda c: self._take_over(c, session_id))
@@ -221,7 +268,3 @@ class SqlJournal:
             .limit(limit)
         )
         return tuple(await self._database.read(lambda c: c.execute(query).scalars().all()))
-
-
-def _update_turn(event: Event) -> sa.Update:
-    return sa.update(TURNS).where(TURNS.c.id == event.turn_id)

@@ -97,8 +97,33 @@ class Attempt:
     details: dict[str, str | None] = field(default_factory=dict[str, str | None])
 
 
-_INSERT = sa.insert(ATTEMPTS)
-_CLOSE = sa.update(ATTEMPTS).where(ATTEMPTS.c.id == sa.bindparam("attempt"))
+_OPEN = sa.insert(ATTEMPTS)
+_CLOSED_COLUMNS = (
+    "state",
+    "model",
+    "provider",
+    "generation_id",
+    "outcome",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "cost_micros",
+    "cost_exact",
+    "cost_source",
+    "finished_at",
+)
+# What is not known at the end stays as it was at the start: the model, above all.
+_CLOSE = (
+    sa.update(ATTEMPTS)
+    .where(ATTEMPTS.c.id == sa.bindparam("attempt"))
+    .values(
+        {
+            name: sa.func.coalesce(sa.bindparam(f"new_{name}", type_=ATTEMPTS.c[name].type), ATTEMPTS.c[name])
+            for name in _CLOSED_COLUMNS
+        }
+    )
+)
 
 
 def record(connection: Connection, entries: Sequence[AttemptEntry]) -> None:
@@ -106,9 +131,10 @@ def record(connection: Connection, entries: Sequence[AttemptEntry]) -> None:
     for entry in entries:
         match entry:
             case AttemptOpened():
-                connection.execute(_INSERT, _opened(entry))
+                connection.execute(_OPEN, _opened(entry))
             case AttemptClosed():
-                connection.execute(_CLOSE.values(**_closed(entry)), {"attempt": entry.id})
+                closed = {f"new_{name}": value for name, value in _closed(entry).items()}
+                connection.execute(_CLOSE, {"attempt": entry.id, **closed})
 
 
 def attempts_of(connection: Connection, session_id: str) -> tuple[Attempt, ...]:
@@ -146,23 +172,20 @@ def _opened(entry: AttemptOpened) -> dict[str, object]:
 
 
 def _closed(entry: AttemptClosed) -> dict[str, object]:
-    row: dict[str, object] = {
-        "state": "settled" if entry.cost_usd is not None else "ended",
-        "outcome": entry.outcome,
+    usage, cost = entry.usage, entry.cost_usd
+    return {
+        "state": "ended" if cost is None else "settled",
+        "model": entry.model,
         "provider": entry.provider,
         "generation_id": entry.generation_id,
+        "outcome": entry.outcome,
+        "prompt_tokens": usage and usage.prompt_tokens,
+        "completion_tokens": usage and usage.completion_tokens,
+        "cached_tokens": usage and usage.cached_tokens,
+        "reasoning_tokens": usage and usage.reasoning_tokens,
+        "cost_micros": None if cost is None else to_micros(cost),
+        # Text, because SQLite has no exact decimal; every digit that the provider gave is kept.
+        "cost_exact": None if cost is None else str(cost),
         "cost_source": entry.cost_source,
         "finished_at": entry.finished_at,
     }
-    if entry.model is not None:
-        row["model"] = entry.model
-    if entry.usage is not None:
-        row["prompt_tokens"] = entry.usage.prompt_tokens
-        row["completion_tokens"] = entry.usage.completion_tokens
-        row["cached_tokens"] = entry.usage.cached_tokens
-        row["reasoning_tokens"] = entry.usage.reasoning_tokens
-    if entry.cost_usd is not None:
-        row["cost_micros"] = to_micros(entry.cost_usd)
-        # Text, because SQLite has no exact decimal; every digit that the provider gave is kept.
-        row["cost_exact"] = str(entry.cost_usd)
-    return row

@@ -93,10 +93,11 @@ def tool(function: ToolFunction) -> Tool:
     for parameter in list(inspect.signature(function, eval_str=True).parameters.values())[1:]:
         if parameter.annotation is parameter.empty:
             raise TypeError(f"parameter {parameter.name} of tool {name} needs a type")
-        annotation, info = _described(parameter.annotation)
-        if parameter.default is not parameter.empty:
-            info.default = parameter.default
-        fields[parameter.name] = (annotation, info)
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (
+            parameter.annotation,
+            FieldInfo(default=default, description=_told(parameter.annotation)),
+        )
     arguments = create_model(name, __config__={"extra": "forbid"}, **fields)
     schema = arguments.model_json_schema()
     schema.pop("title", None)
@@ -105,6 +106,7 @@ def tool(function: ToolFunction) -> Tool:
     return Tool(ToolSpec(name, description, schema), function, arguments)
 
 
-def _described(annotation: Any) -> tuple[Any, FieldInfo]:
+def _told(annotation: Any) -> str | None:
+    """The description in `Annotated[type, "description"]`."""
     texts = [item for item in getattr(annotation, "__metadata__", ()) if isinstance(item, str)]
-    return annotation, FieldInfo(description=texts[0] if texts else None)
+    return texts[0] if texts else None

@@ -1,0 +1,75 @@
+"""What the sandbox tools share: how a command's end is told to the model, and the border to the sandbox."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from ..core.errors import SandboxUnavailable
+from ..sandbox.base import ExecResult, Limits
+from .base import ToolFailed, ToolResult
+
+
+@contextmanager
+def sandbox_border() -> Generator[None]:
+    """Without isolation nothing runs. The error's message says why and what mends it; the model passes it on."""
+    try:
+        yield
+    except SandboxUnavailable as error:
+        raise ToolFailed(
+            "unavailable",
+            f"Nothing was done, because there is no sandbox now. {error.message}\n"
+            "Tell the user this; another try in this turn is unlikely to help.",
+        ) from error
+
+
+def limits_text(limits: Limits) -> str:
+    """The ceilings of a command, for a tool's description."""
+    return (
+        f"{limits.command_s:g} s, {_mb(limits.memory_bytes)} MB of memory, {limits.cpus:g} CPU, "
+        f"{limits.pids} processes, {_mb(limits.workspace_bytes)} MB of files, {_mb(limits.output_bytes)} MB of output"
+    )
+
+
+def told(result: ExecResult, *, timeout_s: float, limits: Limits) -> ToolResult:
+    """The output, and under it in words how the command ended when it did not end well."""
+    parts = [result.output.rstrip("\n") or "(no output)"]
+    if result.truncated:
+        parts.append("[The output is not whole: only its head and its tail were kept.]")
+    if result.verdict != "ok":
+        parts.append(f"[{_ending(result, timeout_s, limits)}]")
+    return ToolResult(
+        "\n".join(parts),
+        error=None if result.verdict == "ok" else result.verdict,
+        data={
+            "verdict": result.verdict,
+            "exit_code": result.exit_code,
+            "wall_s": round(result.wall_s, 3),
+            "truncated": result.truncated,
+        },
+    )
+
+
+def _ending(result: ExecResult, timeout_s: float, limits: Limits) -> str:
+    match result.verdict:
+        case "timeout":
+            return f"Stopped: it ran longer than {timeout_s:g} s. Do less at once, or work in steps."
+        case "oom":
+            return f"Killed: it used more than {_mb(limits.memory_bytes)} MB of memory. Process the data in parts."
+        case "output_limit":
+            return f"Stopped: it printed more than {_mb(limits.output_bytes)} MB. Write to a file and print a part."
+        case "cancelled":
+            return "Stopped: it was cancelled. It may have done part of its work."
+        case "sandbox_lost":
+            return "The sandbox died while this ran. It may have done part of its work, and its files may be gone."
+        case "nonzero" | "ok":
+            return _exit_text(result.exit_code)
+
+
+def _exit_text(code: int | None) -> str:
+    if code is None:
+        return "It was not run."
+    # As a shell has it: 128 and the number of the signal that ended it.
+    return f"It ended with exit code {code}." if code <= 128 else f"It was ended by signal {code - 128}."
+
+
+def _mb(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:g}"
