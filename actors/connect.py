@@ -26,7 +26,7 @@ from .core.ids import NewId, uuid7_ids
 from .core.settings import Settings, set_environment
 from .handles import RemoteSessions
 from .security.keys import ADMIN_USER
-from .wiring import default_model
+from .wiring.models import default_model
 
 POLL_S = 10.0
 TURN_S = 3600.0

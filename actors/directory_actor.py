@@ -14,7 +14,7 @@ from .core.errors import AtCapacity, SessionLost
 from .core.settings import Settings
 from .handles import SESSION_PREFIX, actor_named, end_actor, named_actors, translated
 from .session_actor import SessionActor
-from .wiring import open_journal
+from .wiring.store import open_journal
 
 TEND_S = 1.0
 STATUS_S = 2.0

@@ -8,7 +8,6 @@ import ray
 from .core import telemetry
 from .core.settings import Settings
 from .memory.base import Memory, MemoryStore, Recollection
-from .wiring import open_memories
 
 
 @ray.remote
@@ -27,6 +26,9 @@ class MemoryActor:
 
     async def _open(self) -> MemoryStore:
         telemetry.configure_logging(self._settings.log_level)
+        # LanceDB takes two seconds of a core to import: the cluster is ready before, and the first use pays.
+        from .wiring.memory import open_memories  # noqa: PLC0415
+
         return await self._stack.enter_async_context(open_memories(self._settings))
 
     async def ping(self) -> bool:

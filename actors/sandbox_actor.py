@@ -9,7 +9,7 @@ import ray
 from .core import telemetry
 from .core.settings import Settings
 from .sandbox.base import ExecResult, FileInfo, FileSlice, Sandboxes, SandboxStatus
-from .wiring import open_sandboxes
+from .wiring.sandbox import open_sandboxes
 
 OUTPUT_INTERVAL_S = 0.05
 """Output of a tool is sent on at most this often: each item through a generator has its price."""

@@ -10,7 +10,7 @@ from .agent.previews import Seen
 from .agent.sessions import Batch, Receipt, Submit, TurnResult
 from .core import telemetry
 from .core.settings import Settings
-from .wiring import open_session_host
+from .wiring.sessions import open_session_host
 
 SWEEP_S = 5.0
 

@@ -19,7 +19,8 @@ from actors.core.errors import GreenroomError
 from actors.core.settings import Settings
 from actors.handles import MEMORY, SANDBOX_PREFIX, SESSION_PREFIX, named_actors
 from actors.sandbox.base import Level
-from actors.wiring import ApiParts, model_source, open_api
+from actors.wiring.api import ApiParts, open_api
+from actors.wiring.models import model_source
 
 from .api import create_api
 from .services import CheckResult, Services

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
-from actors import wiring
 from actors.agent.host import SessionHost
 from actors.agent.payloads import Payloads
 from actors.agent.sessions import NewSession, Submit
@@ -24,6 +23,7 @@ from actors.security.cipher import ClearText
 from actors.store.migrate import upgrade
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
+from actors.wiring import sessions, store
 
 REPLY = "A short answer of about a hundred characters, which is what a turn of a chat often comes down to."
 
@@ -56,8 +56,8 @@ async def host(home: str) -> AsyncIterator[SessionHost]:
     clock = SystemClock()
     settings = Settings(home=home, session_idle_s=0.001, sessions_per_actor=100_000)
     upgrade(settings.resolved_database_url)
-    async with wiring.open_database(settings) as database:
-        yield wiring.session_host(
+    async with store.open_database(settings) as database:
+        yield sessions.session_host(
             settings,
             journal=SqlJournal(database, Payloads(ClearText())),
             llm=InstantModel(),

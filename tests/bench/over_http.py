@@ -17,7 +17,9 @@ def script(folder: Path) -> Path:
     """The model's replies: a short one, and a long one of `DELTAS` pieces for messages that say so."""
     file = folder / "script.json"
     long = {"text": [f"word{number} " for number in range(DELTAS)]}
-    file.write_text(json.dumps({"rules": [{"marker": "LONG", "replies": [long]}], "otherwise": {"text": ["Hello", "!"]}}))
+    file.write_text(
+        json.dumps({"rules": [{"marker": "LONG", "replies": [long]}], "otherwise": {"text": ["Hello", "!"]}})
+    )
     return file
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from actors.sandbox.base import Limits
-from actors.wiring import sandbox_backend
+from actors.wiring.sandbox import sandbox_backend
 
 
 async def _median_ms(times: int, one: Callable[[], Awaitable[object]]) -> dict[str, float]:

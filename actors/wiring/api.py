@@ -1,0 +1,53 @@
+"""What an HTTP replica is made of."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from ..agent.book import SessionBook
+from ..agent.payloads import Payloads
+from ..agent.sql_journal import SqlJournal
+from ..core.clock import Clock, SystemClock
+from ..core.ids import NewId, uuid7_ids
+from ..core.settings import Settings
+from ..handles import RemoteSandboxes, RemoteSessions
+from ..llm.base import LLM
+from ..sandbox.base import Sandboxes
+from ..security.cipher import ClearText
+from ..security.keys import ApiKeys
+from ..store.database import Database
+from .models import open_llm
+from .store import api_keys, open_database
+
+
+@dataclass(frozen=True, slots=True)
+class ApiParts:
+    """What an HTTP replica is made of."""
+
+    settings: Settings
+    clock: Clock
+    new_id: NewId
+    sessions: RemoteSessions
+    sandboxes: Sandboxes
+    book: SessionBook
+    keys: ApiKeys
+    database: Database
+    llm: LLM
+
+
+@asynccontextmanager
+async def open_api(settings: Settings) -> AsyncGenerator[ApiParts]:
+    clock = SystemClock()
+    async with open_database(settings) as database, open_llm(settings, clock) as llm:
+        payloads = Payloads(ClearText())
+        yield ApiParts(
+            settings=settings,
+            clock=clock,
+            new_id=uuid7_ids(clock),
+            sessions=RemoteSessions(settings.namespace, clock),
+            sandboxes=RemoteSandboxes(settings.namespace),
+            book=SessionBook(database, payloads, SqlJournal(database, payloads), clock),
+            keys=api_keys(settings, database, clock),
+            database=database,
+            llm=llm,
+        )

@@ -1,0 +1,71 @@
+"""A host of sessions."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from ..agent.host import SessionHost
+from ..agent.journal import Journal
+from ..agent.limits import TurnLimits
+from ..agent.loop import TurnLoop
+from ..agent.model_call import ModelCall
+from ..agent.tool_calls import ToolCalls
+from ..core.clock import Clock, SystemClock
+from ..core.ids import NewId, uuid7_ids
+from ..core.settings import Settings
+from ..handles import RemoteMemories, RemoteSandboxes
+from ..llm.base import LLM
+from ..memory.base import MemoryStore
+from ..sandbox.base import Sandboxes
+from ..tools.toolbox import Toolbox, default_tools
+from .limits import sandbox_limits
+from .models import open_llm
+from .store import open_journal
+
+
+@asynccontextmanager
+async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
+    """A host whose sandboxes and memories are in the cluster's actors."""
+    clock = SystemClock()
+    async with open_journal(settings) as journal, open_llm(settings, clock) as llm:
+        sandboxes = RemoteSandboxes(settings.namespace)
+        memories = RemoteMemories(settings.namespace, timeout_s=settings.memory_timeout_s)
+        yield session_host(settings, journal=journal, llm=llm, sandboxes=sandboxes, memories=memories, clock=clock)
+
+
+def session_host(
+    settings: Settings,
+    *,
+    journal: Journal,
+    llm: LLM,
+    sandboxes: Sandboxes,
+    memories: MemoryStore,
+    clock: Clock,
+    new_id: NewId | None = None,
+) -> SessionHost:
+    """A host over the parts given: the same for a session actor and for a test in one process."""
+    chars = settings.tool_output_chars
+    toolbox = Toolbox(default_tools(clock, sandbox_limits(settings), max_chars=chars), max_chars=chars)
+    model = ModelCall(
+        llm,
+        tools=toolbox.specs,
+        clock=clock,
+        new_id=new_id or uuid7_ids(clock),
+        max_completion_tokens=settings.completion_max_tokens,
+        default_system=settings.system_prompt,
+    )
+    loop = TurnLoop(
+        model,
+        ToolCalls(toolbox, sandboxes=sandboxes, memories=memories, clock=clock),
+        limits=TurnLimits.of(settings),
+        max_recoveries=settings.turn_max_recoveries,
+        clock=clock,
+    )
+    return SessionHost(
+        journal=journal,
+        loop=loop,
+        sandboxes=sandboxes,
+        clock=clock,
+        capacity=settings.sessions_per_actor,
+        idle_s=settings.session_idle_s,
+        delta_interval_s=settings.delta_interval_s,
+    )

@@ -1,0 +1,36 @@
+"""The database and what stands on it alone."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from ..agent.payloads import Payloads
+from ..agent.sql_journal import SqlJournal
+from ..core.clock import Clock
+from ..core.settings import Settings
+from ..security.cipher import ClearText
+from ..security.keys import ApiKeys, read_pepper
+from ..store.database import Database
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncGenerator[Database]:
+    database = Database(
+        settings.resolved_database_url,
+        pool=settings.database_pool,
+        connect_s=settings.database_connect_s,
+        statement_s=settings.database_statement_s,
+    )
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@asynccontextmanager
+async def open_journal(settings: Settings) -> AsyncGenerator[SqlJournal]:
+    async with open_database(settings) as database:
+        yield SqlJournal(database, Payloads(ClearText()))
+
+
+def api_keys(settings: Settings, database: Database, clock: Clock) -> ApiKeys:
+    return ApiKeys(database, pepper=read_pepper(settings.pepper_file), clock=clock, cache_s=settings.api_key_cache_s)
