@@ -4,6 +4,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from . import problems
+from .auth import KeyGate
 from .middleware import JSON_OVERHEAD, Border
 from .routes import chat, health, models, page, sessions, turns
 from .services import Services
@@ -23,6 +24,7 @@ def create_api(services: Services) -> FastAPI:
         version=services.version,
         description=DESCRIPTION,
         redoc_url=None,
+        redirect_slashes=False,
         swagger_ui_parameters={"persistAuthorization": True},
     )
     app.state.services = services
@@ -30,6 +32,8 @@ def create_api(services: Services) -> FastAPI:
         app.include_router(module.router)
     page.mount(app)
     problems.install(app)
+    # The one that is added last is the outermost.
+    app.add_middleware(KeyGate, keys=services.keys)
     app.add_middleware(
         Border,
         clock=services.clock,

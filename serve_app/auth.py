@@ -1,14 +1,17 @@
-"""Who calls: the bearer key of a request, checked, as a FastAPI dependency."""
+"""Who calls: a gate that checks the bearer key before anything else, and dependencies that check its scope."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeAlias, cast
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from actors.core.errors import Forbidden, Unauthenticated
-from actors.security.keys import ADMIN, Principal
+from actors.core.errors import Forbidden, GreenroomError, Unauthenticated
+from actors.security.keys import ADMIN, ApiKeys, Principal
 
+from .problems import problem
 from .services import Services
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `grk_…`. `greenroom up` prints the first one's file.")
@@ -21,12 +24,41 @@ def services_of(request: Request) -> Services:
 Wired: TypeAlias = Annotated[Services, Depends(services_of)]
 
 
-async def _principal(
-    services: Wired, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-) -> Principal:
-    if credentials is None:
+class KeyGate:
+    """ASGI: under `/api/` nothing is read of a request without a valid key, not even whether it is well formed."""
+
+    def __init__(self, app: ASGIApp, *, keys: ApiKeys) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/api/"):
+            try:
+                scope["principal"] = await self._keys.check(_bearer_key(Headers(scope=scope)))
+            except GreenroomError as error:
+                refusal = problem(
+                    scope.get("request_id", ""),
+                    scope["path"],
+                    code=error.code,
+                    detail=error.message,
+                    retryable=error.retryable,
+                )
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _bearer_key(headers: Headers) -> str:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key:
         raise Unauthenticated
-    return await services.keys.check(credentials.credentials)
+    return key.strip()
+
+
+async def _principal(
+    request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> Principal:
+    return cast("Principal", request.scope["principal"])
 
 
 def _scoped(scope: str) -> Callable[[Principal], Awaitable[Principal]]:

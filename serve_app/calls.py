@@ -162,7 +162,9 @@ class Place:
         return self._opening if self._session_id is None else session_stream(self._session_id, self._seq)
 
     def take(self, sse: ServerSentEvent) -> Item | None:
-        """The item of this frame; None when it was seen before or is of another turn."""
+        """The item of this frame; None when it has none, was seen before, or is of another turn."""
+        if not sse.data:
+            return None  # `retry:` alone comes as a frame too
         data: Json = sse.json()
         seq = data.get("seq")
         item = Item(str(data.get("type") or sse.event), seq, data)

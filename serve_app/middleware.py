@@ -1,9 +1,12 @@
 """What happens to every request: an id, a size limit, security headers, metrics. Plain ASGI, for its price."""
 
+import re
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from actors.core import telemetry
@@ -11,11 +14,12 @@ from actors.core.clock import Clock
 from actors.core.ids import NewId
 
 from .problems import problem
+from .sse import EVENT_STREAM
 
 # Scripts, styles and connections of this origin only; /docs is Swagger UI, which writes inline.
 _CSP = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 _CSP_DOCS = _CSP + "; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
-_DOCS = ("/docs", "/redoc")
+_DOCS = "/docs"
 
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -23,6 +27,9 @@ _SECURITY = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 JSON_OVERHEAD = 8
 """A character of a message may take so many bytes of JSON; beyond that a body cannot be a valid message."""
@@ -45,36 +52,50 @@ class Border:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = self._clock.monotonic()
         request_id = scope["request_id"] = self._new_id("req")
-        status = 500
-        begun = False
+        answer = _Answer(self._clock.monotonic())
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status, begun
             if message["type"] == "http.response.start":
-                begun = True
-                status = message["status"]
-                _add_headers(MutableHeaders(scope=message), request_id, scope["path"])
+                headers = MutableHeaders(scope=message)
+                answer.status = message["status"]
+                answer.streamed = headers.get("content-type", "").startswith(EVENT_STREAM)
+                _add_headers(headers, request_id, scope["path"])
+            elif head:
+                message = {**message, "body": b""}
             await send(message)
 
+        # A probe that asks for the headers only gets those of GET. Not under /api, where streams never end.
+        head = scope["method"] == "HEAD" and not scope["path"].startswith("/api/")
+        inner = {**scope, "method": "GET"} if head else scope
         try:
-            if int(Headers(scope=scope).get("content-length") or 0) > self._max_body_bytes:
+            await self._answer(inner, receive, send_with_headers, answer)
+        finally:
+            self._count(inner, scope["method"], answer)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, answer: "_Answer") -> None:
+        request_id, path = scope["request_id"], scope["path"]
+        refusal: Response | None = None
+        try:
+            length = Headers(scope=scope).get("content-length")
+            if length is not None and not _NUMBER.fullmatch(length):
+                refusal = problem(request_id, path, code="malformed", detail="Content-Length is no number")
+            elif int(length or 0) > self._max_body_bytes:
                 raise _TooLarge
-            await self._app(scope, self._limited(receive), send_with_headers)
+            else:
+                await self._app(scope, self._limited(receive), send)
         except _TooLarge:
-            if begun:
+            if answer.status is not None:
                 raise
             detail = f"the body is larger than {self._max_body_bytes:,} bytes"
-            refusal = problem(request_id, scope["path"], code="message_too_large", detail=detail)
-            await refusal(scope, receive, send_with_headers)
+            refusal = problem(request_id, path, code="message_too_large", detail=detail)
         except Exception:  # the ASGI border: the server logs it, the client gets a document and no traceback
-            if not begun:
-                failure = problem(request_id, scope["path"], code="internal", detail="an internal error; see the log")
-                await failure(scope, receive, send_with_headers)
+            if answer.status is None:
+                failure = problem(request_id, path, code="internal", detail="an internal error; the log says more")
+                await failure(scope, receive, send)
             raise
-        finally:
-            self._count(scope, status, self._clock.monotonic() - started)
+        if refusal is not None:
+            await refusal(scope, receive, send)
 
     def _limited(self, receive: Receive) -> Receive:
         received = 0
@@ -89,17 +110,29 @@ class Border:
 
         return limited
 
-    def _count(self, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:
-        # The route's template and not the path: ids would make a series each.
+    def _count(self, scope: MutableMapping[str, Any], method: str, answer: "_Answer") -> None:
+        # The route's template and not the path, known methods only: strangers must not make series.
         route: Any = scope.get("route")
         name = getattr(route, "path", "other")
-        telemetry.REQUESTS.labels(name, scope["method"], str(status)).inc()
-        telemetry.REQUEST_SECONDS.labels(scope["method"], str(status)).observe(seconds)
+        method = method if method in _METHODS else "other"
+        status = str(answer.status or 500)
+        telemetry.REQUESTS.labels(name, method, status).inc()
+        if not answer.streamed:
+            telemetry.REQUEST_SECONDS.labels(method, status).observe(self._clock.monotonic() - answer.started)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What is known of an answer while it is sent."""
+
+    started: float
+    status: int | None = None
+    streamed: bool = False
 
 
 def _add_headers(headers: MutableHeaders, request_id: str, path: str) -> None:
     headers["X-Request-Id"] = request_id
-    headers["Content-Security-Policy"] = _CSP_DOCS if path.startswith(_DOCS) else _CSP
+    headers["Content-Security-Policy"] = _CSP_DOCS if path == _DOCS else _CSP
     for name, value in _SECURITY.items():
         headers[name] = value
     if "cache-control" not in headers:

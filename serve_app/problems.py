@@ -1,5 +1,6 @@
 """Errors on the wire: RFC 9457 problem documents, with the status of every code in one table."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from actors.core.errors import GreenroomError, InputError
+from actors.core.text import mended_json
 
 STATUS: dict[str, int] = {
     "internal": 500,
@@ -58,6 +60,7 @@ def problem(
     retryable: bool = False,
     errors: list[dict[str, Any]] | None = None,
     members: dict[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     """A problem document. A code that is not in the table is answered as 500, and a test forbids it."""
     status = STATUS.get(code, 500)
@@ -73,12 +76,12 @@ def problem(
         "retryable": retryable,
         "errors": errors or [],
     }
-    headers: dict[str, str] = {}
+    sent = dict(headers or {})
     if retryable:
-        headers["Retry-After"] = str(RETRY_AFTER_S)
+        sent["Retry-After"] = str(RETRY_AFTER_S)
     if status == STATUS["unauthenticated"]:
-        headers["WWW-Authenticate"] = "Bearer"
-    return Response(to_json(body), status, headers, media_type="application/problem+json")
+        sent["WWW-Authenticate"] = "Bearer"
+    return Response(to_json(mended_json(body)), status, sent, media_type="application/problem+json")
 
 
 def install(app: FastAPI) -> None:
@@ -110,8 +113,14 @@ async def _of_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [{"field": _field(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in error.errors()]
     malformed = any(e["type"] == "json_invalid" for e in error.errors())
+    if any(e["type"] == "model_attributes_type" for e in error.errors()) and not _says_json(request):
+        errors = [{"field": "", "message": "send the body as JSON, with Content-Type: application/json"}]
     detail = "; ".join(f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors)
     return _respond(request, code="malformed" if malformed else "invalid_input", detail=detail, errors=errors)
+
+
+def _says_json(request: Request) -> bool:
+    return "json" in request.headers.get("content-type", "")
 
 
 def _field(location: tuple[int | str, ...]) -> str:
@@ -121,4 +130,6 @@ def _field(location: tuple[int | str, ...]) -> str:
 async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _OF_STATUS.get(error.status_code, "internal")
-    return _respond(request, code=code, detail=str(error.detail))
+    if isinstance(error.__cause__, UnicodeEncodeError):
+        code = "invalid_input"  # a lone surrogate in a name: JSON can say it, text it is not
+    return _respond(request, code=code, detail=str(error.detail), headers=error.headers)

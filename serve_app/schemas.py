@@ -1,12 +1,16 @@
 """Bodies of requests and answers, as the OpenAPI document describes them."""
 
-from typing import Any, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from actors.core.text import depth_of, has_lone_surrogate
 
 SESSION_ID = r"^[A-Za-z0-9_-]{1,64}$"
 MAX_SYSTEM_CHARS = 100_000
 MAX_METADATA_BYTES = 16 * 1024
+MAX_METADATA_DEPTH = 32
 
 
 class _Request(BaseModel):
@@ -14,23 +18,40 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _check_text(text: str) -> str:
+    if has_lone_surrogate(text):
+        raise ValueError("it holds a lone surrogate, which is no text")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+
+
 class _SessionFields(_Request):
-    model: str | None = Field(None, max_length=200, description="A model of `GET /api/v1/models`.", examples=["demo"])
-    system: str | None = Field(None, max_length=MAX_SYSTEM_CHARS, description="System prompt of a new session.")
+    model: Text | None = Field(None, max_length=200, description="A model of `GET /api/v1/models`.", examples=["demo"])
+    system: Text | None = Field(None, max_length=MAX_SYSTEM_CHARS, description="System prompt of a new session.")
     metadata: dict[str, Any] = Field(
         default_factory=dict[str, Any], description="Yours; kept with the session.", examples=[{"project": "apollo"}]
     )
 
     @field_validator("metadata")
     @classmethod
-    def _small(cls, metadata: dict[str, Any]) -> dict[str, Any]:
-        if len(repr(metadata)) > MAX_METADATA_BYTES:
+    def _storable(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        if depth_of(metadata) > MAX_METADATA_DEPTH:
+            raise ValueError(f"metadata may be nested {MAX_METADATA_DEPTH} levels deep at most")
+        try:
+            size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode())
+        except UnicodeEncodeError:
+            raise ValueError("it holds a lone surrogate, which is no text") from None
+        except ValueError:
+            raise ValueError("it holds NaN or an infinite number, which are no JSON") from None
+        if size > MAX_METADATA_BYTES:
             raise ValueError(f"metadata may take {MAX_METADATA_BYTES} bytes at most")
         return metadata
 
 
 class ChatRequest(_SessionFields):
-    message: str = Field(description="What the user says.", examples=["Compute the 50th Fibonacci number in Python"])
+    message: Text = Field(description="What the user says.", examples=["Compute the 50th Fibonacci number in Python"])
     session_id: str | None = Field(None, pattern=SESSION_ID, description="Go on in this session; a new one without it.")
     stream: bool = Field(default=False, description="Answer with server-sent events.")
 
@@ -39,8 +60,6 @@ class ChatRequest(_SessionFields):
     def _says_something(cls, message: str) -> str:
         if not message.strip():
             raise ValueError("the message is empty")
-        if any("\ud800" <= character <= "\udfff" for character in message):
-            raise ValueError("the message holds a lone surrogate, which is no text")
         return message
 
 

@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 
 from ..core.clock import Clock
-from ..core.errors import GreenroomError
+from ..core.errors import GreenroomError, SessionLost
 from ..core.events import Body, Event
 from ..ledger.book import AttemptEntry
 from .journal import Append, Journal, Profile
@@ -82,10 +82,10 @@ class SessionLog:
                 self._tail.extend(append.events)
                 self._durable = append.events[-1].seq
                 self._show()
-        except GreenroomError as error:
-            self.lost = error
+        except Exception as error:  # whatever it is, what is staged here and what is written differ from now on
+            self.lost = error if isinstance(error, GreenroomError) else SessionLost(f"the journal failed: {error!r}")
             self._show()
-            raise
+            raise self.lost from error
         finally:
             self._flusher = None
 

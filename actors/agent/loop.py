@@ -55,9 +55,9 @@ class TurnLoop:
             return
         except GreenroomError as error:
             self._failed(log, turn, Failure(error.code, error.message, error.retryable))
-        except Exception as error:  # the loop's border: a defect fails the turn, not the session
+        except Exception:  # the loop's border: a defect fails the turn, not the session; the log has its insides
             self._logger.exception("turn crashed", session_id=log.state.session_id, turn_id=turn.id)
-            self._failed(log, turn, Failure("internal", f"{type(error).__name__}: {error}"))
+            self._failed(log, turn, Failure("internal", "an internal error; the server's log says more"))
         await log.flush()
 
     def recover(self, log: SessionLog, turn: TurnState) -> bool:

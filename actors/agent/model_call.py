@@ -12,6 +12,7 @@ from ..core.errors import GreenroomError, ModelProtocolError, ModelRefused, Unkn
 from ..core.events import CostSource, MessageCompleted, ToolRequested, UsageUpdated
 from ..core.ids import NewId
 from ..core.messages import ToolCall, ToolSpec, Usage
+from ..core.text import mended, mended_json
 from ..ledger.book import AttemptClosed, AttemptOpened
 from ..llm.base import LLM, Answer, ModelRequest, ReasoningText, StreamItem, TextDelta
 from .log import SessionLog
@@ -93,12 +94,14 @@ class ModelCall:
         async with aclosing(stream) as items:
             async for item in items:
                 match item:
-                    case TextDelta(text):
+                    case TextDelta(raw):
                         self._first_token(attempt, turn)
+                        text = mended(raw)
                         attempt.text.append(text)
                         log.preview("message.delta", turn.id, attempt.message_id, text)
-                    case ReasoningText(text):
+                    case ReasoningText(raw):
                         self._first_token(attempt, turn)
+                        text = mended(raw)
                         attempt.reasoning.append(text)
                         log.preview("reasoning.delta", turn.id, attempt.message_id, text)
                     case Answer():
@@ -120,13 +123,13 @@ class ModelCall:
         log.stage(
             MessageCompleted(
                 message_id=attempt.message_id,
-                content=answer.message.content,
+                content=mended(answer.message.content),
                 model=answer.model,
                 finish_reason=answer.finish_reason,
                 tool_calls=calls,
                 provider=answer.provider,
-                reasoning=answer.reasoning,
-                reasoning_details=answer.message.reasoning_details,
+                reasoning=answer.reasoning and mended(answer.reasoning),
+                reasoning_details=tuple(mended_json(detail) for detail in answer.message.reasoning_details),
             ),
             turn.id,
         )
@@ -205,9 +208,9 @@ class ModelCall:
         taken = set(turn.tools)
         unique: list[ToolCall] = []
         for call in calls:
-            fresh = (
-                call if call.id and call.id not in taken else ToolCall(self._new_id("call"), call.name, call.arguments)
-            )
-            taken.add(fresh.id)
-            unique.append(fresh)
+            call_id = mended(call.id)
+            if not call_id or call_id in taken:
+                call_id = self._new_id("call")
+            taken.add(call_id)
+            unique.append(ToolCall(call_id, mended(call.name), mended(call.arguments)))
         return tuple(unique)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ..core import telemetry
 from ..core.clock import Clock
-from ..core.errors import Draining, GreenroomError, SessionLost, SessionNotFound
+from ..core.errors import Draining, GreenroomError, InvalidInput, SessionLost, SessionNotFound
 from ..core.events import MessageAccepted, TurnCancelled, TurnFailed, TurnQueued, TurnStarted
 from .log import SessionLog
 from .loop import TurnLoop
@@ -59,6 +59,8 @@ class Session:
         """See `Sessions.submit`."""
         if self._leaving:
             raise Draining
+        if not command.content.strip():
+            raise InvalidInput("the message is empty")
         state = self.log.state
         if known := state.accepted.get(command.message_id):
             await self.log.flush()
@@ -147,7 +149,9 @@ class Session:
         if not running.cancelled:
             running.cancelled = True
             await asyncio.sleep(0)  # a task that is cancelled before its first step writes nothing at all
-            running.task.cancel()
+            # A turn that has its end staged is over; only its writing is under way, which must not be cut off.
+            if running.turn.outcome is None:
+                running.task.cancel()
 
     async def leave(self, *, grace_s: float) -> None:
         """Stop without ending the turn: after `grace_s` it is left to whoever activates the session next."""

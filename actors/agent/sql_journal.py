@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from ..core.errors import Fenced, GreenroomError, SessionExists, SessionNotFound
+from ..core.errors import Fenced, GreenroomError, SessionExists, SessionNotFound, StoreUnavailable
 from ..core.events import (
     TERMINAL,
     Event,
@@ -81,6 +81,7 @@ _END_TURN = (
 @dataclass(slots=True)
 class _Pending:
     append: Append
+    rows: list[dict[str, Any]]
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -94,7 +95,8 @@ class SqlJournal:
         self._writer: asyncio.Task[None] | None = None
 
     async def append(self, append: Append) -> None:
-        pending = _Pending(append)
+        # Made here, so that an event which cannot be written is its own session's trouble and no one else's.
+        pending = _Pending(append, [self._payloads.event_row(event, append.user_id) for event in append.events])
         self._pending.append(pending)
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_all(), name="journal-writer")
@@ -112,9 +114,15 @@ class SqlJournal:
     async def _commit(self, batch: list[_Pending]) -> None:
         JOURNAL_COMMIT_EVENTS.observe(sum(len(p.append.events) for p in batch))
         try:
-            results = await self._database.write(lambda c: [self._apply(c, p.append) for p in batch])
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who wait for the commit
+            results = await self._database.write(lambda c: [self._apply(c, p) for p in batch])
+        except StoreUnavailable as error:
             results = [error] * len(batch)
+        except Exception as error:  # noqa: BLE001 - one append is bad, and took the others' transaction with it
+            if len(batch) > 1:
+                for pending in batch:
+                    await self._commit([pending])
+                return
+            results = [error]
         for pending, result in zip(batch, results, strict=True):
             if pending.done.cancelled():
                 continue
@@ -123,13 +131,14 @@ class SqlJournal:
             else:
                 pending.done.set_exception(result)
 
-    def _apply(self, connection: Connection, append: Append) -> GreenroomError | None:
+    def _apply(self, connection: Connection, pending: _Pending) -> GreenroomError | None:
         """Write one append, or return the refusal: the appends beside it in the commit are not touched by it."""
+        append = pending.append
         refusal = self._create(connection, append) if append.creates else self._advance(connection, append)
         if refusal is not None:
             EPOCH_CONFLICTS.inc()
             return refusal
-        connection.execute(_INSERT_EVENTS, [self._payloads.event_row(e, append.user_id) for e in append.events])
+        connection.execute(_INSERT_EVENTS, pending.rows)
         for event in append.events:
             self._project_turn(connection, event, append.user_id)
         record(connection, append.attempts)

@@ -146,9 +146,10 @@ class SessionState:
                 pass
 
     def _say(self, body: MessageCompleted) -> None:
-        # An empty answer is no message: providers refuse a transcript that holds one.
-        if body.content or body.tool_calls:
-            self.transcript.append(AssistantMessage(body.content, body.tool_calls, body.reasoning_details))
+        # A blank answer is no message: providers refuse a transcript that holds one.
+        content = body.content if body.content.strip() else ""
+        if content or body.tool_calls:
+            self.transcript.append(AssistantMessage(content, body.tool_calls, body.reasoning_details))
 
 
 def title_of(content: str, *, length: int = 80) -> str:

@@ -3,6 +3,7 @@
 from ..core import telemetry
 from ..core.clock import Clock
 from ..core.events import ToolCompleted, ToolOutcomeUnknown, ToolStarted
+from ..core.text import mended, mended_json
 from ..memory.base import MemoryStore
 from ..sandbox.base import Sandboxes
 from ..tools.base import ToolContext
@@ -43,10 +44,10 @@ class ToolCalls:
                 ToolCompleted(
                     tool.call.id,
                     tool.call.name,
-                    result.content,
+                    mended(result.content),
                     error=result.error,
                     duration_ms=round(seconds * 1000),
-                    data=result.data,
+                    data=mended_json(result.data),
                 ),
                 turn.id,
             )

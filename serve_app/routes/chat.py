@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Request
 from starlette.responses import Response, StreamingResponse
 
 from actors.agent.sessions import NewSession, Receipt, Submit, TurnResult
-from actors.core.errors import MessageTooLarge, ModelUnavailable, UnknownModel
+from actors.core.errors import MessageTooLarge, UnavailableError, UnknownModel
 from actors.security.keys import Principal
 
 from .. import present, sse
@@ -112,7 +112,7 @@ async def check_model(services: Services, model: str) -> None:
     """Raises `UnknownModel` when the list of models is known and this one is not in it."""
     try:
         known = {info.id for info in await services.llm.models()}
-    except ModelUnavailable:
+    except UnavailableError:
         return  # the turn itself will say what the model server says
     if known and model not in known:
         raise UnknownModel(f"there is no model {model!r}; GET /api/v1/models lists them", model=model)

@@ -14,6 +14,8 @@ from ..schemas import SESSION_ID, EventPage, Problem, SessionOut, SessionPage, S
 from .chat import check_model
 
 MAX_PAGE = 500
+MAX_SEQ = 2**63 - 1
+"""What the databases' integers hold."""
 
 router = APIRouter(
     prefix="/api/v1/sessions",
@@ -78,9 +80,9 @@ async def events(
     request: Request,
     services: Wired,
     principal: Reader,
-    after: Annotated[int | None, Query(ge=0, description="Events numbered above this.")] = None,
+    after: Annotated[int | None, Query(ge=0, le=MAX_SEQ, description="Events numbered above this.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Events of one page.")] = 100,
-    last_event_id: Annotated[int | None, Header(ge=0)] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_SEQ)] = None,
 ) -> Response:
     """The session's journal as a page, or with `Accept: text/event-stream` as a stream that goes on.
 

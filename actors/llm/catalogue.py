@@ -1,0 +1,87 @@
+"""The models that a server lists, with their prices."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from ..core.clock import Clock
+from ..core.errors import ModelUnavailable
+from .base import Answer, ModelInfo
+from .json_values import as_count, as_list, as_object, as_text
+from .usage import read_usd
+
+_CONTEXT_MEMBERS = ("context_length", "context_window", "max_model_len", "max_context_length")
+
+
+class ModelCatalogue:
+    """The list, read by `fetch` at most once in `fresh_s` seconds and at most once at a time.
+
+    When it cannot be read again the old list is kept for another `fresh_s`.
+    """
+
+    def __init__(self, fetch: Callable[[], Awaitable[dict[str, Any]]], *, clock: Clock, fresh_s: float) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._fresh_s = fresh_s
+        self._fresh_until = 0.0
+        self._known: dict[str, ModelInfo] = {}
+        self._reading = asyncio.Lock()  # one reader at a time; the others then find its list
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the list that was read last; empty before the first."""
+        return tuple(self._known)
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """Raises `ModelUnavailable` when no list was ever read."""
+        async with self._reading:
+            if not self._known or self._clock.monotonic() >= self._fresh_until:
+                await self._read()
+        return tuple(self._known.values())
+
+    def lists(self, model: str) -> bool:
+        """Whether the list that was read last has the model, under this name or without its `:variant`."""
+        return model in self._known or model.partition(":")[0] in self._known or f"{model}:latest" in self._known
+
+    def priced(self, answer: Answer, asked: str) -> Answer:
+        """The answer with a cost by list price, where the server named none and the list knows one.
+
+        Cached tokens count at the full prompt price, so the figure is what the tokens cost at most. Fees
+        per request and for writing a cache are not in it.
+        """
+        usage = answer.usage
+        if answer.cost_usd is not None or not usage.total_tokens:
+            return answer
+        model = self._known.get(answer.model) or self._known.get(asked)
+        if model is None or model.prompt_usd is None or model.completion_usd is None:
+            return answer
+        cost: Decimal = usage.prompt_tokens * model.prompt_usd + usage.completion_tokens * model.completion_usd
+        return replace(answer, cost_usd=cost, cost_source="price_list")
+
+    async def _read(self) -> None:
+        try:
+            listed = _models(await self._fetch())
+        except ModelUnavailable:
+            if not self._known:
+                raise
+        else:
+            self._known = {model.id: model for model in listed}
+        self._fresh_until = self._clock.monotonic() + self._fresh_s
+
+
+def _models(body: dict[str, Any]) -> list[ModelInfo]:
+    return [_model(entry) for entry in map(as_object, as_list(body.get("data"))) if as_text(entry.get("id"))]
+
+
+def _model(entry: dict[str, Any]) -> ModelInfo:
+    pricing = as_object(entry.get("pricing"))
+    name = as_text(entry.get("id"))
+    return ModelInfo(
+        name,
+        as_text(entry.get("name")) or name,
+        context_length=next((count for name in _CONTEXT_MEMBERS if (count := as_count(entry.get(name)))), None),
+        prompt_usd=read_usd(pricing.get("prompt")),
+        completion_usd=read_usd(pricing.get("completion")),
+    )

@@ -1,0 +1,105 @@
+"""Connections to the model server: an idle one is found at once, however many are open.
+
+httpcore's own pool looks at all its connections, and at every pair of idle ones, for each request; at
+200 streams that is more work than the request itself. Here each connection is a pool of one.
+"""
+
+import urllib.request
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import httpx
+
+from ..core.clock import Clock
+
+_MAX_IDLE_S = 60.0
+
+NewTransport = Callable[[], httpx.AsyncBaseTransport]
+
+
+class ConnectionStack(httpx.AsyncBaseTransport):
+    """Uses the connection that was given back last, so that the others can grow old and be closed.
+
+    `new` makes a transport that holds one connection at most. More than `max_in_flight` requests at
+    once raise `httpx.PoolTimeout`. Closing is the caller's: `aclose` closes idle connections, those in
+    use close when their response is closed.
+    """
+
+    def __init__(self, new: NewTransport, *, clock: Clock, max_in_flight: int, max_idle_s: float) -> None:
+        self._new = new
+        self._clock = clock
+        self._max_in_flight = max_in_flight
+        self._max_idle_s = max_idle_s
+        self._in_flight = 0
+        self._idle: deque[tuple[float, httpx.AsyncBaseTransport]] = deque()
+        self._closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self._in_flight >= self._max_in_flight:
+            raise httpx.PoolTimeout(f"{self._in_flight} requests are in flight, which is the limit")
+        connection = self._idle.pop()[1] if self._idle else self._new()
+        self._in_flight += 1
+        try:
+            response = await connection.handle_async_request(request)
+        except BaseException:
+            await self._give_back(connection)
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _LeasedStream(response.stream, lambda: self._give_back(connection))
+        return response
+
+    async def aclose(self) -> None:
+        self._closed = True
+        while self._idle:
+            await self._idle.pop()[1].aclose()
+
+    async def _give_back(self, connection: httpx.AsyncBaseTransport) -> None:
+        self._in_flight -= 1
+        if self._closed:
+            await connection.aclose()
+            return
+        now = self._clock.monotonic()
+        self._idle.append((now, connection))
+        if now - self._idle[0][0] > self._max_idle_s:
+            await self._idle.popleft()[1].aclose()
+
+
+class _LeasedStream(httpx.AsyncByteStream):
+    """A body that gives its connection back when it is closed."""
+
+    def __init__(self, body: httpx.AsyncByteStream, give_back: Callable[[], Awaitable[None]]) -> None:
+        self._body = body
+        self._give_back: Callable[[], Awaitable[None]] | None = give_back
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body.__aiter__()
+
+    async def aclose(self) -> None:
+        give_back, self._give_back = self._give_back, None
+        if give_back is None:
+            return
+        try:
+            await self._body.aclose()
+        finally:
+            await give_back()
+
+
+def open_connections(url: httpx.URL, *, clock: Clock, max_in_flight: int) -> ConnectionStack:
+    """Connections to the host of `url`, through the proxy that the environment names for it, if any."""
+    tls = httpx.create_ssl_context()
+    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_MAX_IDLE_S)
+    proxy = _environment_proxy(url)
+    return ConnectionStack(
+        lambda: httpx.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy),
+        clock=clock,
+        max_in_flight=max_in_flight,
+        max_idle_s=_MAX_IDLE_S,
+    )
+
+
+def _environment_proxy(url: httpx.URL) -> str | None:
+    """What HTTPS_PROXY, ALL_PROXY and NO_PROXY say, as httpx reads them when it makes its own transport."""
+    if urllib.request.proxy_bypass(url.host):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(url.scheme) or proxies.get("all")

@@ -1,0 +1,94 @@
+/** The HTTP surface, one method per route. Every call has a deadline and fails with a `Problem`. */
+
+const DEADLINE_MS = 30_000;
+
+/** An answer that is not 2xx (RFC 9457), or no answer at all: then `status` is 0 and `retryable` is true. */
+export class Problem extends Error {
+  constructor(status, body = {}) {
+    super(body.detail || body.title || `The server answered ${status}.`);
+    this.status = status;
+    this.code = body.code ?? null;
+    this.retryable = body.retryable ?? (status === 0 || status === 429 || status >= 500);
+    this.body = body;
+  }
+}
+
+export class Api {
+  #key;
+  #onUnauthorized;
+
+  /** `onUnauthorized(problem)` is called on every 401, beside the error that the caller gets. */
+  constructor(key, onUnauthorized) {
+    this.#key = key;
+    this.#onUnauthorized = onUnauthorized;
+  }
+
+  sessions(after) {
+    return this.#json("GET", `/sessions?limit=20${after ? `&after=${encodeURIComponent(after)}` : ""}`);
+  }
+
+  session(id) {
+    return this.#json("GET", `/sessions/${encodeURIComponent(id)}`);
+  }
+
+  deleteSession(id) {
+    return this.#json("DELETE", `/sessions/${encodeURIComponent(id)}`);
+  }
+
+  models() {
+    return this.#json("GET", "/models");
+  }
+
+  /** Hand a message in; what becomes of it is read from the session's events. */
+  submit(body) {
+    return this.#json("POST", "/chat", { body, headers: { Prefer: "respond-async" } });
+  }
+
+  cancel(turnId) {
+    return this.#json("POST", `/turns/${encodeURIComponent(turnId)}/cancel`);
+  }
+
+  eventPage(sessionId, after, signal) {
+    const path = `/sessions/${encodeURIComponent(sessionId)}/events?after=${after}&limit=100`;
+    return this.#json("GET", path, { signal });
+  }
+
+  /** The open response of a session's event stream; the caller reads its body and watches its pulse. */
+  eventStream(sessionId, lastSeq, signal) {
+    const headers = { Accept: "text/event-stream", "Last-Event-ID": String(lastSeq) };
+    return this.#send("GET", `/sessions/${encodeURIComponent(sessionId)}/events`, { headers, signal });
+  }
+
+  async #json(method, path, { signal, ...options } = {}) {
+    const deadline = AbortSignal.timeout(DEADLINE_MS);
+    const response = await this.#send(method, path, {
+      ...options,
+      signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
+    });
+    return response.status === 204 ? null : response.json();
+  }
+
+  async #send(method, path, { body, headers, signal }) {
+    const request = { method, signal, cache: "no-store", headers: { Authorization: `Bearer ${this.#key}`, ...headers } };
+    if (body) {
+      request.body = JSON.stringify(body);
+      request.headers["Content-Type"] = "application/json";
+    }
+    const response = await fetch(`/api/v1${path}`, request).catch((cause) => {
+      throw new Problem(0, { detail: "The server cannot be reached.", cause });
+    });
+    if (response.ok) return response;
+    const problem = new Problem(response.status, await response.json().catch(() => ({})));
+    if (problem.status === 401) this.#onUnauthorized(problem);
+    throw problem;
+  }
+}
+
+/** The open /health route, which answers with a body whatever the status; null when there is no answer. */
+export async function health() {
+  try {
+    return await (await fetch("/health", { cache: "no-store", signal: AbortSignal.timeout(10_000) })).json();
+  } catch {
+    return null;
+  }
+}
