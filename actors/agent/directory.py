@@ -16,7 +16,10 @@ from .host import HostStatus
 from .journal import Journal
 
 PLACES_REMEMBERED = 200_000
+UNFINISHED_LOOKED_AT = 100_000
 WAKES_AT_ONCE = 100
+ROUNDS_TO_ARRIVE = 5
+"""A session that was sent to a host counts as there for so many rounds of care, whatever the host says."""
 
 
 class Fleet(Protocol):
@@ -50,6 +53,8 @@ class Fleet(Protocol):
 @dataclass(slots=True)
 class _Host:
     sessions: set[str] = field(default_factory=set[str])
+    coming: dict[str, int] = field(default_factory=dict[str, int])
+    """Rounds that are left for sessions which were sent there and have not been seen."""
     answers: bool = True
     used: bool = False
 
@@ -78,17 +83,33 @@ class Directory:
         self._places: OrderedDict[str, str] = OrderedDict()
         # One host is started at a time: the machine starts no two faster than one after the other.
         self._growing = asyncio.Lock()
+        self._placing: dict[str, asyncio.Task[str]] = {}
         self._logger = structlog.get_logger("greenroom.directory")
 
     async def locate(self, session_id: str, *, failed: str | None = None) -> str:
         """The host of a session, new or known. `failed` names a host that did not answer the caller."""
         if failed is not None and (host := self._hosts.get(failed)) is not None:
             host.answers = False
+        if (name := self._known_place(session_id)) is not None:
+            return name
+        placing = self._placing.get(session_id)
+        if placing is None:
+            # Shared: two answers for one session would make two hosts take it from each other.
+            placing = self._placing[session_id] = asyncio.create_task(self._place(session_id))
+            placing.add_done_callback(lambda task: self._placed(session_id, task))
+        return await asyncio.shield(placing)
+
+    def _known_place(self, session_id: str) -> str | None:
         name = self._places.get(session_id)
         if name is None or name not in self._hosts or not self._hosts[name].answers:
-            name = await self._place(session_id)
+            return None
         self._places.move_to_end(session_id)
         return name
+
+    def _placed(self, session_id: str, task: "asyncio.Task[str]") -> None:
+        del self._placing[session_id]
+        if not task.cancelled():
+            task.exception()  # retrieved: those who asked may all have gone
 
     async def _place(self, session_id: str) -> str:
         name = self._least_loaded()
@@ -100,9 +121,12 @@ class Directory:
     def _assign(self, session_id: str, name: str) -> None:
         if (before := self._places.get(session_id)) is not None and before in self._hosts:
             self._hosts[before].sessions.discard(session_id)
+            self._hosts[before].coming.pop(session_id, None)
         self._places[session_id] = name
-        self._hosts[name].sessions.add(session_id)
-        self._hosts[name].used = True
+        host = self._hosts[name]
+        host.sessions.add(session_id)
+        host.coming[session_id] = ROUNDS_TO_ARRIVE
+        host.used = True
         while len(self._places) > PLACES_REMEMBERED:
             self._places.popitem(last=False)
 
@@ -137,9 +161,12 @@ class Directory:
     async def tend(self) -> None:
         """One round of care: see who lives, keep enough hosts warm, wake sessions that were cut off."""
         # Asked first: a turn that is unfinished now and resident nowhere afterwards was cut off.
-        unfinished = await self._journal.unfinished(limit=WAKES_AT_ONCE)
+        unfinished = await self._journal.unfinished(limit=UNFINISHED_LOOKED_AT)
         await self._look()
-        await self._keep_warm()
+        try:
+            await self._keep_warm()
+        except AtCapacity as error:
+            self._logger.warning("not enough session actors are warm", reason=error.message)
         await self._wake(unfinished)
 
     async def _look(self) -> None:
@@ -156,34 +183,43 @@ class Directory:
         host.answers = status is not None and not status.draining
         if status is None:
             return
-        host.sessions = set(status.sessions)
+        host.coming = {
+            session_id: rounds - 1
+            for session_id, rounds in host.coming.items()
+            if rounds > 1 and session_id not in status.sessions
+        }
+        host.sessions = {*status.sessions, *host.coming}
         host.used = host.used or bool(host.sessions)
         for session_id in status.sessions:
             self._places.setdefault(session_id, name)
 
     async def _keep_warm(self) -> None:
         """Hosts beyond the warm number that are empty go; with one session a host, used ones go too."""
-        warm = self._warm_per_node * await self._fleet.nodes()
-        dedicated = self._sessions_per_host == 1
-        empty = [name for name, host in self._hosts.items() if host.answers and not host.sessions]
-        for name in empty:
+        nodes = await self._fleet.nodes()
+        warm, dedicated = self._warm_per_node * nodes, self._sessions_per_host == 1
+        for name in list(self._hosts):
+            empty = self._empty()
             spare = len(empty) > warm if dedicated else len(self._hosts) > warm
-            if spare or (dedicated and self._hosts[name].used):
+            # Asked again for each: while one is ended, another may get a session.
+            if name in empty and (spare or (dedicated and self._hosts[name].used)):
                 del self._hosts[name]
-                empty = [other for other in empty if other != name]
                 await self._fleet.stop(name)
-        missing = warm - (len(empty) if dedicated else len(self._hosts))
-        room = self._max_per_node * await self._fleet.nodes() - len(self._hosts)
+        missing = warm - (len(self._empty()) if dedicated else len(self._hosts))
+        room = self._max_per_node * nodes - len(self._hosts)
         for _ in range(min(missing, room)):
             async with self._growing:
                 await self._start()
 
+    def _empty(self) -> list[str]:
+        return [name for name, host in self._hosts.items() if host.answers and not host.sessions]
+
     async def _wake(self, unfinished: tuple[str, ...]) -> None:
-        resident = {session_id for host in self._hosts.values() for session_id in host.sessions}
-        for session_id in unfinished:
+        resident = {session_id for host in self._hosts.values() for session_id in host.sessions - host.coming.keys()}
+        cut_off = [session_id for session_id in unfinished if session_id not in resident]
+        for session_id in cut_off[:WAKES_AT_ONCE]:
             place = self._hosts.get(self._places.get(session_id, ""))
             # A host that is silent may still be running the turn: it gets until it is known to be gone.
-            if session_id in resident or (place is not None and not place.answers):
+            if place is not None and not place.answers:
                 continue
             try:
                 await self._fleet.wake(await self.locate(session_id), session_id)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ..core import telemetry
 from ..core.clock import Clock
-from ..core.errors import AtCapacity, Draining, GreenroomError, NotHere, SessionExists
+from ..core.errors import AtCapacity, Draining, NotHere, SessionExists
 from ..core.events import SessionCreated
 from ..sandbox.base import Sandboxes
 from .journal import FIRST_EPOCH, Journal
@@ -60,7 +60,7 @@ class SessionHost:
         self._idle_s = idle_s
         self._delta_interval_s = delta_interval_s
         self._sessions: dict[str, Session] = {}
-        self._arriving: dict[str, asyncio.Future[Session]] = {}
+        self._arriving: dict[str, asyncio.Task[Session]] = {}
         self._draining = False
 
     # The Sessions Protocol, with `activate` -----------------------------------------------------------
@@ -71,17 +71,17 @@ class SessionHost:
 
     async def chat(self, command: Submit, *, wait_s: float, activate: bool = True) -> TurnResult | Receipt:
         session, receipt = await self._accept(command, activate=activate)
-        return await self._guarded(session, session.result(receipt.turn_id, wait_s=wait_s)) or receipt
+        return await self._touching(session, session.result(receipt.turn_id, wait_s=wait_s)) or receipt
 
     async def follow(
         self, session_id: str, user_id: str, *, after: int, seen: Seen, wait_s: float, activate: bool = True
     ) -> Batch:
         session = await self._find(session_id, user_id, activate=activate)
-        return await self._guarded(session, session.log.follow(after=after, seen=seen, wait_s=wait_s))
+        return await self._touching(session, session.log.follow(after=after, seen=seen, wait_s=wait_s))
 
     async def cancel(self, session_id: str, user_id: str, turn_id: str, *, activate: bool = True) -> TurnResult | None:
         session = await self._find(session_id, user_id, activate=activate)
-        return await self._guarded(session, session.cancel(turn_id))
+        return await self._touching(session, session.cancel(turn_id))
 
     async def forget(self, session_id: str) -> None:
         session = self._sessions.pop(session_id, None)
@@ -117,21 +117,23 @@ class SessionHost:
         self._sessions.clear()
 
     async def _accept(self, command: Submit, *, activate: bool) -> tuple[Session, Receipt]:
-        session = await self._find_or_open(command, activate=activate)
-        try:
-            return session, await self._guarded(session, session.submit(command))
-        except SessionExists:
-            # An earlier try of this same command wrote it, and the answer was lost on the way.
-            session = await self._find(command.session_id, command.user_id, activate=True)
-            return session, await self._guarded(session, session.submit(command))
+        if command.new is None or self._resident(command.session_id) is not None:
+            session = await self._find(command.session_id, command.user_id, activate=activate)
+        elif not activate:
+            raise NotHere(session_id=command.session_id)
+        else:
+            session = await self._arrive(command.session_id, lambda: self._open(command))
+            session.check_owner(command.user_id)
+        return session, await self._touching(session, session.submit(command))
 
-    async def _guarded(self, session: Session, call: Awaitable[_T]) -> _T:
+    async def _touching(self, session: Session, call: Awaitable[_T]) -> _T:
         try:
             return await call
         finally:
             session.touched = self._clock.monotonic()
-            if session.log.lost is not None:
-                self._drop(session)
+
+    def _resident(self, session_id: str) -> Session | None:
+        return self._sessions.get(session_id)
 
     def _drop(self, session: Session) -> None:
         if self._sessions.get(session.session_id) is session:
@@ -139,8 +141,8 @@ class SessionHost:
             telemetry.ACTIVE_SESSIONS.set(len(self._sessions))
 
     async def _find(self, session_id: str, user_id: str | None, *, activate: bool) -> Session:
-        session = self._sessions.get(session_id)
-        if session is None or session.log.lost is not None:
+        session = self._resident(session_id)
+        if session is None:
             if not activate:
                 raise NotHere(session_id=session_id)
             session = await self._arrive(session_id, lambda: self._activate(session_id))
@@ -149,34 +151,29 @@ class SessionHost:
         session.touched = self._clock.monotonic()
         return session
 
-    async def _find_or_open(self, command: Submit, *, activate: bool) -> Session:
-        if command.new is None or command.session_id in self._sessions:
-            return await self._find(command.session_id, command.user_id, activate=activate)
-        return await self._arrive(command.session_id, lambda: self._open(command))
-
     async def _arrive(self, session_id: str, bring: Callable[[], Awaitable[Session]]) -> Session:
-        """Bring a session into memory once, however many ask for it at the same time."""
-        if (arriving := self._arriving.get(session_id)) is not None:
-            return await asyncio.shield(arriving)
-        self._make_room()
-        arriving = self._arriving[session_id] = asyncio.get_running_loop().create_future()
-        try:
-            session = await bring()
-        except GreenroomError as error:
-            arriving.set_exception(error)
-            arriving.exception()  # retrieved: there may be nobody else who waits
-            raise
-        except BaseException:
-            arriving.cancel()
-            raise
-        else:
-            self._sessions[session_id] = session
-            telemetry.ACTIVE_SESSIONS.set(len(self._sessions))
-            arriving.set_result(session)
-            session.start_next()
-            return session
-        finally:
-            del self._arriving[session_id]
+        """Bring a session into memory once, however many ask for it, and whoever of them gives up."""
+        arriving = self._arriving.get(session_id)
+        if arriving is None:
+            self._make_room()
+            arriving = asyncio.create_task(self._bring(bring), name=f"arrive {session_id}")
+            self._arriving[session_id] = arriving
+            arriving.add_done_callback(lambda task: self._arrived(session_id, task))
+        return await asyncio.shield(arriving)
+
+    async def _bring(self, bring: Callable[[], Awaitable[Session]]) -> Session:
+        session = await bring()
+        if session.log.lost is not None:
+            raise session.log.lost
+        self._sessions[session.session_id] = session
+        telemetry.ACTIVE_SESSIONS.set(len(self._sessions))
+        session.start_next()
+        return session
+
+    def _arrived(self, session_id: str, task: "asyncio.Task[Session]") -> None:
+        del self._arriving[session_id]
+        if not task.cancelled():
+            task.exception()  # retrieved: those who asked may all have gone
 
     def _make_room(self) -> None:
         if self._draining:
@@ -195,17 +192,23 @@ class SessionHost:
         for event in activation.events:
             state.apply(event)
         telemetry.ACTIVATION_SECONDS.observe(self._clock.monotonic() - started)
-        return self._session(state, activation.epoch)
+        return self._session(state, activation.epoch, activation.open_attempts)
 
     async def _open(self, command: Submit) -> Session:
+        """A new session with its first message, in one commit; the one that is there if it exists."""
         new = command.new
         assert new is not None
         session = self._session(SessionState(command.session_id), FIRST_EPOCH)
-        # Not flushed here: the session and its first message are one commit.
         session.log.stage(SessionCreated(command.user_id, new.model, new.system, new.metadata))
+        try:
+            await session.submit(command)
+        except SessionExists:
+            return await self._activate(command.session_id)
         return session
 
-    def _session(self, state: SessionState, epoch: int) -> Session:
+    def _session(
+        self, state: SessionState, epoch: int, open_attempts: dict[str, tuple[str, ...]] | None = None
+    ) -> Session:
         log = SessionLog(
             state,
             epoch=epoch,
@@ -213,4 +216,4 @@ class SessionHost:
             clock=self._clock,
             delta_interval_s=self._delta_interval_s,
         )
-        return Session(log, self._loop, self._clock, touched=self._clock.monotonic())
+        return Session(log, self._loop, self._clock, self._drop, open_attempts or {}, touched=self._clock.monotonic())

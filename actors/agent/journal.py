@@ -8,7 +8,7 @@
   activates it again; the journal then says what is true.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..core.events import Event
@@ -28,7 +28,7 @@ class Profile:
 class Append:
     """What to write. `events` are numbered on from `after_seq`; the first of a new session is `session.created`.
 
-    `profile` is given where it changes.
+    Without events it is ledger entries alone, fenced all the same. `profile` is given where it changes.
     """
 
     session_id: str
@@ -52,6 +52,8 @@ class Activation:
     user_id: str
     epoch: int
     events: tuple[Event, ...]
+    open_attempts: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Model calls that were sent and never closed, by turn: nobody knows what they cost."""
 
 
 FIRST_EPOCH = 1

@@ -6,6 +6,7 @@ refuses them, the whole resident session is dropped, state and all, so nobody se
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from ..core.clock import Clock
 from ..core.errors import GreenroomError, SessionLost
@@ -46,6 +47,7 @@ class SessionLog:
         self._last_shown = 0.0
         self._show_later: asyncio.TimerHandle | None = None
         self._title_written = state.title
+        self.on_lost: Callable[[GreenroomError], None] | None = None
 
     # Writing ---------------------------------------------------------------------------------------
 
@@ -76,29 +78,38 @@ class SessionLog:
 
     async def _drain(self) -> None:
         try:
-            while self._outbox:
+            while self._outbox or self._attempts:
                 append = self._take()
                 await self._journal.append(append)
                 self._tail.extend(append.events)
-                self._durable = append.events[-1].seq
+                self._durable += len(append.events)
                 self._show()
+                if self.lost is not None:
+                    raise self.lost
         except Exception as error:  # whatever it is, what is staged here and what is written differ from now on
-            self.lost = error if isinstance(error, GreenroomError) else SessionLost(f"the journal failed: {error!r}")
-            self._show()
-            raise self.lost from error
+            self.lose(error if isinstance(error, GreenroomError) else SessionLost(f"the journal failed: {error!r}"))
+            raise
         finally:
             self._flusher = None
+
+    def lose(self, reason: GreenroomError) -> None:
+        """Nothing is written from here on. Readers and the session are told, once."""
+        if self.lost is None:
+            self.lost = reason
+            self._show()
+            if self.on_lost is not None:
+                self.on_lost(reason)
 
     def _take(self) -> Append:
         events, self._outbox = tuple(self._outbox), []
         attempts, self._attempts = tuple(self._attempts), []
         state = self.state
         profile = None
-        if events[0].seq == 1 or state.title != self._title_written:
+        if self._durable == 0 or state.title != self._title_written:
             profile = Profile(state.title, state.system, state.metadata)
             self._title_written = state.title
         return Append(
-            state.session_id, state.user_id, self._epoch, events[0].seq - 1, events, attempts=attempts, profile=profile
+            state.session_id, state.user_id, self._epoch, self._durable, events, attempts=attempts, profile=profile
         )
 
     # Reading ---------------------------------------------------------------------------------------
@@ -125,7 +136,7 @@ class SessionLog:
                 while True:
                     changed = self._changed
                     if after < self._durable:
-                        return Batch(await self._events(after), (), {})
+                        return Batch(await self._events(after), (), self._previews.still(seen))
                     if previews := self._previews.since(seen):
                         return Batch((), previews, self._previews.positions())
                     if self.lost is not None:

@@ -11,6 +11,7 @@ import structlog
 from ..core.clock import Clock
 from ..core.errors import ConflictError, GreenroomError, StoreUnavailable
 from ..core.events import Failure, StopReason, TurnCancelled, TurnCompleted, TurnFailed, TurnRecovering
+from ..ledger.book import AttemptClosed
 from .limits import TurnLimits
 from .log import SessionLog
 from .model_call import ModelCall
@@ -60,10 +61,15 @@ class TurnLoop:
             self._failed(log, turn, Failure("internal", "an internal error; the server's log says more"))
         await log.flush()
 
-    def recover(self, log: SessionLog, turn: TurnState) -> bool:
-        """Stage the take-over of a turn that another process began; False when it was taken over too often."""
+    def recover(self, log: SessionLog, turn: TurnState, lost_attempts: tuple[str, ...]) -> bool:
+        """Stage the take-over of a turn that another process began; False when it was taken over too often.
+
+        `lost_attempts` are the model calls that were under way: nobody knows what they cost.
+        """
         recoveries = turn.recoveries + 1
-        log.stage(TurnRecovering(recoveries), turn.id)
+        for attempt_id in lost_attempts:
+            log.stage_attempt(AttemptClosed(attempt_id, "lost", self._clock.now()))
+        log.stage(TurnRecovering(recoveries, attempt_lost=bool(lost_attempts)), turn.id)
         lose_started(log, turn)
         if recoveries <= self._max_recoveries:
             return True
@@ -88,6 +94,8 @@ class TurnLoop:
         log.stage(TurnFailed(failure, turn.steps, turn.spent), turn.id)
 
     async def _cancelled(self, log: SessionLog, turn: TurnState) -> None:
+        if log.lost is not None:
+            raise log.lost  # it is not the turn that was cancelled: this process has to leave it to another
         running = close_open(log, turn, reason="the turn was cancelled")
         log.stage(TurnCancelled(running or ("model",), turn.steps, turn.spent), turn.id)
         async with asyncio.timeout(CLOSING_S):

@@ -1,5 +1,7 @@
 """One question to the model, from the ledger row before it to the events after it."""
 
+import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from ..core.clock import Clock
 from ..core.errors import GreenroomError, ModelProtocolError, ModelRefused, UnknownModel
 from ..core.events import CostSource, MessageCompleted, ToolRequested, UsageUpdated
 from ..core.ids import NewId
-from ..core.messages import ToolCall, ToolSpec, Usage
+from ..core.messages import AssistantMessage, ToolCall, ToolSpec, Usage
 from ..core.text import mended, mended_json
 from ..ledger.book import AttemptClosed, AttemptOpened
 from ..llm.base import LLM, Answer, ModelRequest, ReasoningText, StreamItem, TextDelta
@@ -71,10 +73,19 @@ class ModelCall:
         log.stage_attempt(
             AttemptOpened(attempt.id, turn.id, log.state.session_id, log.state.user_id, turn.model, self._clock.now())
         )
-        await log.flush()
+        try:
+            await log.flush()
+        except asyncio.CancelledError:
+            # Nothing was sent: the row must not say that money may have been spent.
+            log.stage_attempt(
+                AttemptClosed(
+                    attempt.id, "not_sent", self._clock.now(), usage=Usage(), cost_usd=_NOTHING, cost_source="free"
+                )
+            )
+            raise
         request = ModelRequest(
             turn.model,
-            messages_for(log.state, self._default_system),
+            messages_for(log.state, turn.model, self._default_system),
             tools=self._tools,
             max_completion_tokens=self._max_completion_tokens,
             session_ref=log.state.session_id,
@@ -119,7 +130,7 @@ class ModelCall:
             telemetry.LLM_FIRST_TOKEN_SECONDS.labels(telemetry.model_label(turn.model)).observe(waited)
 
     def _stage_answer(self, attempt: _Attempt, answer: Answer, log: SessionLog, turn: TurnState) -> None:
-        calls = self._unique(answer.message.tool_calls, turn)
+        calls = self._acceptable(answer.message.tool_calls, log)
         log.stage(
             MessageCompleted(
                 message_id=attempt.message_id,
@@ -169,7 +180,7 @@ class ModelCall:
         log.clear_previews()
         # A request that was refused costs nothing; of any other that broke off nobody knows yet.
         free = isinstance(error, ModelRefused | UnknownModel)
-        usage = attempt.answer.usage if attempt.answer else Usage() if free else None
+        answer = attempt.answer
         source: CostSource = "free" if free else "unknown"
         outcome = error.code if isinstance(error, GreenroomError) else "cancelled"
         closed = AttemptClosed(
@@ -177,9 +188,9 @@ class ModelCall:
             outcome,
             self._clock.now(),
             generation_id=error.details.get("generation_id") if isinstance(error, GreenroomError) else None,
-            usage=usage,
-            cost_usd=_NOTHING if free else None,
-            cost_source=source,
+            usage=answer.usage if answer else Usage() if free else None,
+            cost_usd=answer.cost_usd if answer else _NOTHING if free else None,
+            cost_source=answer.cost_source if answer else source,
         )
         self._close(closed, attempt, log, turn)
 
@@ -203,14 +214,22 @@ class ModelCall:
             closed.spent.cost_micros / 1_000_000
         )
 
-    def _unique(self, calls: tuple[ToolCall, ...], turn: TurnState) -> tuple[ToolCall, ...]:
-        """Calls under ids that this turn has not used: some models count from `call_1` in every answer."""
-        taken = set(turn.tools)
+    def _acceptable(self, calls: tuple[ToolCall, ...], log: SessionLog) -> tuple[ToolCall, ...]:
+        """The calls as every provider takes them back: ids that stand once in the session, names of plain letters.
+
+        Some models count from `call_1` in every answer, or invent tools.
+        """
+        said = (m for m in log.state.transcript if isinstance(m, AssistantMessage))
+        taken = {call.id for message in said for call in message.tool_calls}
         unique: list[ToolCall] = []
         for call in calls:
             call_id = mended(call.id)
             if not call_id or call_id in taken:
                 call_id = self._new_id("call")
             taken.add(call_id)
-            unique.append(ToolCall(call_id, mended(call.name), mended(call.arguments)))
+            unique.append(ToolCall(call_id, _plain(call.name), mended(call.arguments)))
         return tuple(unique)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "unnamed"

@@ -61,6 +61,10 @@ class Previews:
             _preview(live, offset) for key, live in self._live.items() if live.length > (offset := seen.get(key, 0))
         )
 
+    def still(self, seen: Seen) -> dict[str, int]:
+        """What a reader has of the items that are still being written."""
+        return {key: seen[key] for key in self._live if key in seen}
+
     def positions(self) -> dict[str, int]:
         """What a reader of all of it has."""
         return {key: live.length for key, live in self._live.items()}

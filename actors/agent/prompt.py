@@ -1,6 +1,8 @@
 """What the model is told before the conversation, and the conversation in the form in which it is sent."""
 
-from ..core.messages import Message, SystemMessage
+from dataclasses import replace
+
+from ..core.messages import AssistantMessage, Message, SystemMessage
 from .state import SessionState
 
 DEFAULT_SYSTEM = """\
@@ -11,6 +13,16 @@ The workspace is a sandbox without network. Say plainly when something cannot be
 Answer in the language of the user, briefly, in Markdown."""
 
 
-def messages_for(state: SessionState, default_system: str | None) -> tuple[Message, ...]:
-    """The session's own system prompt, else the configured one, else Greenroom's; then the transcript."""
-    return (SystemMessage(state.system or default_system or DEFAULT_SYSTEM), *state.transcript)
+def messages_for(state: SessionState, model: str, default_system: str | None) -> tuple[Message, ...]:
+    """The session's own system prompt, else the configured one, else Greenroom's; then the transcript.
+
+    Reasoning goes back only to the model it came from: another one refuses what it has not signed.
+    """
+    system = SystemMessage(state.system or default_system or DEFAULT_SYSTEM)
+    return (system, *(_for_model(message, model) for message in state.transcript))
+
+
+def _for_model(message: Message, model: str) -> Message:
+    if isinstance(message, AssistantMessage) and message.reasoning_details and message.model != model:
+        return replace(message, reasoning_details=())
+    return message

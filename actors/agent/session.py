@@ -1,6 +1,7 @@
 """A resident session: its mailbox and the one turn that runs in it."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..core import telemetry
@@ -34,12 +35,19 @@ class Session:
     log: SessionLog
     loop: TurnLoop
     clock: Clock
+    on_lost: "Callable[[Session], None]"
+    """Told when the session can no longer be written here, so that it is dropped."""
+    open_attempts: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Model calls of a process before this one that were never closed, by turn."""
     touched: float = 0.0
     """When it was last used, by the monotonic clock."""
     _running: _Running | None = None
     _leaving: bool = False
     _waiters: dict[str, asyncio.Future[TurnResult]] = field(default_factory=dict[str, "asyncio.Future[TurnResult]"])
     _results: dict[str, TurnResult] = field(default_factory=dict[str, TurnResult])
+
+    def __post_init__(self) -> None:
+        self.log.on_lost = self._lost
 
     @property
     def session_id(self) -> str:
@@ -64,8 +72,9 @@ class Session:
         state = self.log.state
         if known := state.accepted.get(command.message_id):
             await self.log.flush()
-            position = list(state.turns).index(known) if known in state.turns else 0
-            return Receipt(self.session_id, known, command.message_id, state.last_seq, position)
+            turns = list(state.turns)
+            position = turns.index(known.turn_id) if known.turn_id in turns else 0
+            return Receipt(self.session_id, known.turn_id, command.message_id, known.seq, position)
         position = len(state.turns)
         accepted = self.log.stage(MessageAccepted(command.message_id, command.content, command.model), command.turn_id)
         if position:
@@ -81,7 +90,7 @@ class Session:
         turn = next(iter(self.log.state.turns.values()))
         recoverable = True
         if turn.running:
-            recoverable = self.loop.recover(self.log, turn)
+            recoverable = self.loop.recover(self.log, turn, self.open_attempts.pop(turn.id, ()))
         else:
             self.log.stage(TurnStarted(turn.message_id, turn.model), turn.id)
         work = self.loop.run(self.log, turn) if recoverable else self.log.flush()
@@ -97,7 +106,8 @@ class Session:
         self.touched = self.clock.monotonic()
         turn = running.turn
         if turn.outcome is None or task.cancelled() or task.exception() is not None:
-            self._abandon(turn, task)
+            # The turn cannot go on in this process. Its journal says so to whoever takes it over.
+            self.log.lose(SessionLost(session_id=self.session_id))
             return
         result = result_of(self.session_id, turn)
         self._results[turn.id] = result
@@ -109,13 +119,15 @@ class Session:
         telemetry.TURN_SECONDS.labels(result.status).observe(self.touched - running.since)
         self.start_next()
 
-    def _abandon(self, turn: TurnState, task: asyncio.Task[None]) -> None:
-        """The turn cannot go on in this process. Its journal says so to whoever takes it over."""
-        error = None if task.cancelled() else task.exception()
-        if self.log.lost is None:
-            self.log.lost = error if isinstance(error, GreenroomError) else SessionLost(session_id=self.session_id)
-        if waiter := self._waiters.pop(turn.id, None):
-            waiter.set_exception(self.log.lost)
+    def _lost(self, reason: GreenroomError) -> None:
+        """Nothing more can be written here: tell all who wait, stop what runs, and leave memory."""
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters.values():
+            waiter.set_exception(reason)
+            waiter.exception()  # retrieved: whoever waited may have gone
+        if self._running is not None:
+            self._running.task.cancel()
+        self.on_lost(self)
 
     async def result(self, turn_id: str, *, wait_s: float) -> TurnResult | None:
         """How a turn of this process ended; None when it is still under way after `wait_s`, or unknown here."""
@@ -157,13 +169,13 @@ class Session:
         """Stop without ending the turn: after `grace_s` it is left to whoever activates the session next."""
         self._leaving = True
         if self._running is None:
+            self.log.lose(SessionLost(session_id=self.session_id))
             return
         task = self._running.task
         await asyncio.wait([task], timeout=grace_s)
         if not task.done():
-            # Marked lost first: what the cancelled loop stages must not be written as the turn's end.
-            self.log.lost = SessionLost(session_id=self.session_id)
-            await self._cancel_running(self._running)
+            # Lost, not cancelled: the turn has not ended, it goes on elsewhere.
+            self.log.lose(SessionLost(session_id=self.session_id))
             await asyncio.wait([task], timeout=CANCEL_S)
 
 

@@ -21,11 +21,12 @@ from ..core.events import (
     TurnCancelled,
     TurnCompleted,
     TurnFailed,
+    TurnRecovering,
     TurnStarted,
     UsageUpdated,
 )
 from ..core.telemetry import EPOCH_CONFLICTS, JOURNAL_COMMIT_EVENTS
-from ..ledger.book import record
+from ..ledger.book import open_attempts, record
 from ..store.database import Database
 from .journal import FIRST_EPOCH, Activation, Append
 from .payloads import Payloads
@@ -38,6 +39,7 @@ _INSERT_TURN = sa.insert(TURNS)
 _EXISTS = sa.select(SESSIONS.c.id).where(SESSIONS.c.id == sa.bindparam("session"))
 
 _KEPT = (
+    "updated_at",
     "profile",
     "status",
     "prompt_tokens",
@@ -59,7 +61,6 @@ _FENCED_UPDATE = (
     )
     .values(
         last_seq=sa.bindparam("new_last_seq"),
-        updated_at=sa.bindparam("new_updated_at"),
         **{
             name: sa.func.coalesce(sa.bindparam(f"new_{name}", type_=SESSIONS.c[name].type), SESSIONS.c[name])
             for name in _KEPT
@@ -138,7 +139,8 @@ class SqlJournal:
         if refusal is not None:
             EPOCH_CONFLICTS.inc()
             return refusal
-        connection.execute(_INSERT_EVENTS, pending.rows)
+        if pending.rows:
+            connection.execute(_INSERT_EVENTS, pending.rows)
         for event in append.events:
             self._project_turn(connection, event, append.user_id)
         record(connection, append.attempts)
@@ -176,7 +178,9 @@ class SqlJournal:
 
     def _header(self, append: Append) -> dict[str, Any]:
         """The session's row as these events leave it."""
-        header: dict[str, Any] = {"last_seq": append.events[-1].seq, "updated_at": append.events[-1].created_at}
+        header: dict[str, Any] = {"last_seq": append.after_seq + len(append.events)}
+        if append.events:
+            header["updated_at"] = append.events[-1].created_at
         if append.profile is not None:
             header["profile"] = self._payloads.seal_profile(
                 append.profile, session_id=append.session_id, user_id=append.user_id
@@ -185,6 +189,8 @@ class SqlJournal:
             match event.body:
                 case TurnStarted():
                     header["status"] = "running"
+                case TurnRecovering(attempt_lost=True):
+                    header["cost_known"] = False
                 case TurnCompleted() | TurnFailed() | TurnCancelled():
                     header["status"] = "idle"
                 case UsageUpdated(session=total):
@@ -239,7 +245,7 @@ class SqlJournal:
         if owner is None:
             raise SessionNotFound(session_id=session_id)
         events = self._events(connection, session_id, owner.user_id, after=0, limit=None)
-        return Activation(session_id, owner.user_id, owner.epoch, tuple(events))
+        return Activation(session_id, owner.user_id, owner.epoch, tuple(events), open_attempts(connection, session_id))
 
     async def read(self, session_id: str, *, after: int, limit: int) -> tuple[Event, ...]:
         def work(connection: Connection) -> Sequence[Event]:

@@ -32,6 +32,8 @@ OUTCOME_UNKNOWN = (
     "It was not run again. Check its effects before you repeat it."
 )
 
+UNKNOWN_COST = Spent(cost_known=False)
+
 REMEMBERED_MESSAGES = 256
 """How many of the newest messages are known by id, so that one that is sent again is not run again."""
 
@@ -67,6 +69,14 @@ class TurnState:
         return [tool for tool in self.tools.values() if tool.result is None]
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A message's turn, and the number of its `message.accepted`."""
+
+    turn_id: str
+    seq: int
+
+
 @dataclass(slots=True)
 class SessionState:
     session_id: str
@@ -79,8 +89,8 @@ class SessionState:
     transcript: list[Message] = field(default_factory=list[Message])
     turns: "OrderedDict[str, TurnState]" = field(default_factory=OrderedDict[str, TurnState])
     """Turns that have not ended, in the order in which they will run."""
-    accepted: "OrderedDict[str, str]" = field(default_factory=OrderedDict[str, str])
-    """Turn id by message id."""
+    accepted: "OrderedDict[str, Accepted]" = field(default_factory=OrderedDict[str, "Accepted"])
+    """What became of the newest messages, by message id."""
     spent: Spent = field(default_factory=Spent)
 
     @property
@@ -106,7 +116,7 @@ class SessionState:
     def _accept(self, event: Event, body: MessageAccepted) -> None:
         assert event.turn_id is not None
         self.turns[event.turn_id] = TurnState(event.turn_id, body.message_id, body.content, body.model or self.model)
-        self.accepted[body.message_id] = event.turn_id
+        self.accepted[body.message_id] = Accepted(event.turn_id, event.seq)
         while len(self.accepted) > REMEMBERED_MESSAGES:
             self.accepted.popitem(last=False)
         if self.title is None:
@@ -120,10 +130,24 @@ class SessionState:
                 self.transcript.append(UserMessage(turn.content))
             case TurnRecovering() as body:
                 turn.recoveries = body.recoveries
+                if body.attempt_lost:
+                    turn.spent += UNKNOWN_COST
+                    self.spent += UNKNOWN_COST
             case MessageCompleted() as body:
                 turn.steps += 1
                 turn.answer, turn.finish_reason = body.content, body.finish_reason
-                self._say(body)
+                self._say(body, turn.model)
+            case UsageUpdated() as body:
+                turn.spent += body.spent
+                self.spent = body.session
+            case TurnCompleted() | TurnFailed() | TurnCancelled() as body:
+                turn.outcome = body
+                del self.turns[turn.id]
+            case _:
+                self._apply_to_tool(turn, event)
+
+    def _apply_to_tool(self, turn: TurnState, event: Event) -> None:
+        match event.body:
             case ToolRequested() as body:
                 turn.tools[body.call.id] = ToolState(body.call)
             case ToolStarted() as body:
@@ -136,20 +160,14 @@ class SessionState:
                     body.tool_call_id, body.name, OUTCOME_UNKNOWN, error="outcome_unknown"
                 )
                 self.transcript.append(ToolMessage(body.tool_call_id, OUTCOME_UNKNOWN))
-            case UsageUpdated() as body:
-                turn.spent += body.spent
-                self.spent = body.session
-            case TurnCompleted() | TurnFailed() | TurnCancelled() as body:
-                turn.outcome = body
-                del self.turns[turn.id]
             case _:
                 pass
 
-    def _say(self, body: MessageCompleted) -> None:
+    def _say(self, body: MessageCompleted, model: str) -> None:
         # A blank answer is no message: providers refuse a transcript that holds one.
         content = body.content if body.content.strip() else ""
         if content or body.tool_calls:
-            self.transcript.append(AssistantMessage(content, body.tool_calls, body.reasoning_details))
+            self.transcript.append(AssistantMessage(content, body.tool_calls, body.reasoning_details, model))
 
 
 def title_of(content: str, *, length: int = 80) -> str:

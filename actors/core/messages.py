@@ -25,11 +25,12 @@ class UserMessage:
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """What a model answered. `reasoning_details` go back to the same model unread and unchanged."""
+    """What a model answered. `reasoning_details` go back unread and unchanged, to the same `model` only."""
 
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     reasoning_details: tuple[dict[str, Any], ...] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

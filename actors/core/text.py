@@ -21,7 +21,7 @@ def has_lone_surrogate(text: str) -> bool:
 
 
 def mended_json(value: Any, *, depth: int = MAX_JSON_DEPTH) -> Any:
-    """JSON-like data, mended: text as above, null for what is nested deeper than `depth`, the repr of what is no JSON."""
+    """JSON-like data, mended: null for what is nested deeper than `depth`, its repr for what is no JSON."""
     if isinstance(value, str):
         return mended(value)
     if value is None or isinstance(value, bool | int | float):

@@ -98,6 +98,9 @@ class Attempt:
 
 
 _OPEN = sa.insert(ATTEMPTS)
+_STILL_OPEN = sa.select(ATTEMPTS.c.turn_id, ATTEMPTS.c.id).where(
+    ATTEMPTS.c.session_id == sa.bindparam("session"), ATTEMPTS.c.state == "dispatched"
+)
 _CLOSED_COLUMNS = (
     "state",
     "model",
@@ -135,6 +138,15 @@ def record(connection: Connection, entries: Sequence[AttemptEntry]) -> None:
             case AttemptClosed():
                 closed = {f"new_{name}": value for name, value in _closed(entry).items()}
                 connection.execute(_CLOSE, {"attempt": entry.id, **closed})
+
+
+def open_attempts(connection: Connection, session_id: str) -> dict[str, tuple[str, ...]]:
+    """Attempts of a session that were opened and not closed, by turn."""
+    rows = connection.execute(_STILL_OPEN, {"session": session_id})
+    found: dict[str, tuple[str, ...]] = {}
+    for turn_id, attempt_id in rows:
+        found[turn_id] = (*found.get(turn_id, ()), attempt_id)
+    return found
 
 
 def attempts_of(connection: Connection, session_id: str) -> tuple[Attempt, ...]:

@@ -2,7 +2,7 @@
 
 The contract of `LLM.stream`:
 
-* It yields any number of `TextDelta` and `ReasoningDelta`, then exactly one `Answer`, and ends.
+* It yields any number of `TextDelta` and `ReasoningText`, then exactly one `Answer`, and ends.
 * It raises `ModelUnavailable` (no answer, or it broke off), `ModelProtocolError` (what came is not an
   answer), `ModelRefused` (the server said no; trying again is useless) or `UnknownModel`. The error's
   `details` hold `partial` (str, the text so far) when text was already yielded, and `generation_id`

@@ -1,0 +1,260 @@
+"""Sandboxes by bubblewrap: namespaces, our own system call filter, limits and control groups, a dropped user.
+
+As root every sandbox runs as a host user of its own; bubblewrap never runs as the host's root, because a
+root that is mapped inside may write the host's kernel settings.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+import secrets
+import socket
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.clock import Clock, SystemClock
+from ..core.errors import SandboxUnavailable
+from .agent_sandbox import AgentSandbox
+from .base import Capability, Level, Limits, Missing
+from .canary import diagnose, findings, program
+from .cgroups import ControlGroups, Surroundings, find_control_groups
+from .channel import AgentChannel, ChannelClosed
+from .inventory import AGENT_FOLDER
+from .jail import Jail, Launch, process_limits
+from .rootfs import CannotBuild, RootFs, default_cache, ensure_rootfs
+from .seccomp import filter_for
+
+NAME = "bubblewrap"
+FIRST_UID = 200_000
+UID_COUNT = 65_536
+"""Host users that sandboxes run as when we are root: one each, none of which owns a file."""
+
+_START_S = 20.0
+_MIB = 1024 * 1024
+_TMP_BYTES = 64 * _MIB
+_SHM_BYTES = 16 * _MIB
+_HEAP_BYTES = 32 * _MIB
+_AGENT = f"import sys; sys.path[:0] = ['/{AGENT_FOLDER}']; from _greenroom.agent import main; del sys.path[0]; main()"
+_CANARY_LIMITS = Limits(memory_bytes=256 * _MIB, workspace_bytes=8 * _MIB, pids=16, command_s=10.0)
+_ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/workspace",
+    "USER": "sandbox",
+    "LOGNAME": "sandbox",
+    "TMPDIR": "/tmp",  # noqa: S108  the sandbox's own
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What all sandboxes of a backend share."""
+
+    rootfs: RootFs
+    groups: ControlGroups
+    seccomp: bytes
+
+
+class BubblewrapBackend:
+    """Makes sandboxes on this machine. `cache` holds the root filesystem, which is built when first needed.
+
+    The workspace, /tmp and /dev/shm lie in memory and count against `memory_bytes`.
+    """
+
+    def __init__(self, cache: Path | None = None, *, clock: Clock | None = None) -> None:
+        self._cache = cache or default_cache()
+        self._clock = clock or SystemClock()
+        # A sandbox dies with the thread that started it: this one lives as long as the backend.
+        self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-starter")
+        self._preparing = asyncio.Lock()  # guards `_ground`, which is prepared once
+        self._ground: _Ground | None = None
+        self._jails: set[Jail] = set()
+        self._next_uid = secrets.randbelow(UID_COUNT)
+        self._closed = False
+
+    async def probe(self) -> Capability:
+        try:
+            return await self._probe()
+        except SandboxUnavailable as error:
+            missing = tuple(Missing(what, fix) for what, fix in error.details.get("missing", ()))
+            return Capability(NAME, Level.NONE, missing=missing or (Missing("a sandbox", error.message),))
+        except Exception as error:  # noqa: BLE001  a probe reports; nobody is there to catch what it raises
+            _log.exception("the sandbox probe failed")
+            return Capability(NAME, Level.NONE, missing=(Missing("a sandbox", f"the probe failed: {error!r}"),))
+
+    async def create(self, limits: Limits) -> AgentSandbox:
+        if limits.workspace_bytes + _HEAP_BYTES > limits.memory_bytes:
+            raise SandboxUnavailable(
+                f"A workspace of {limits.workspace_bytes} bytes lies in memory and does not fit in "
+                f"{limits.memory_bytes} bytes with {_HEAP_BYTES} for programs; allow more memory or less workspace."
+            )
+        ground = await self._prepare()
+        sandbox, _ = await self._create(ground, limits)
+        return sandbox
+
+    async def aclose(self) -> None:
+        self._closed = True
+        jails, self._jails = self._jails, set()
+        async with asyncio.TaskGroup() as group:
+            for jail in jails:
+                group.create_task(asyncio.to_thread(jail.end))
+        self._starter.shutdown(wait=False)
+
+    async def _probe(self) -> Capability:
+        ground = await self._prepare()
+        sandbox, uid = await self._create(ground, _CANARY_LIMITS)
+        try:
+            hidden = [str(ground.rootfs.root), str(self._cache), __file__]
+            result = await sandbox.python(program(hidden), timeout_s=_CANARY_LIMITS.command_s)
+        finally:
+            await sandbox.destroy()
+        broken = list(findings(result.output))
+        if uid == 0:
+            broken.append(Missing("a host user other than root", "report this: bubblewrap was started as root"))
+        if broken:
+            return Capability(NAME, Level.NONE, missing=tuple(broken))
+        # The number of processes is bound by a limit of the user namespace where no control group does it.
+        limits = frozenset({"disk", "time", "output", "pids"}).union(ground.groups.places)
+        missing = tuple(gap for controller, gap in ground.groups.missing.items() if controller != "pids")
+        return Capability(NAME, Level.NAMESPACE, limits, missing)
+
+    async def _prepare(self) -> _Ground:
+        if self._closed:
+            raise SandboxUnavailable("The sandbox backend is closed.")
+        async with self._preparing:
+            if self._ground is None:
+                try:
+                    self._ground = await asyncio.to_thread(_prepare, self._cache)
+                except CannotBuild as error:
+                    raise _unavailable(error.missing) from error
+            return self._ground
+
+    async def _create(self, ground: _Ground, limits: Limits) -> tuple[AgentSandbox, int]:
+        """A ready sandbox, and the host user that it runs as."""
+        self._jails = {jail for jail in self._jails if not jail.ended}
+        ours, theirs = socket.socketpair()
+        starting = self._starter.submit(self._start, ground, limits, theirs)
+        try:
+            jail = await asyncio.shield(asyncio.wrap_future(starting))
+        except asyncio.CancelledError:
+            ours.close()
+            starting.add_done_callback(self._end_unwanted)
+            raise
+        except OSError as error:
+            ours.close()
+            raise _unavailable(diagnose(f"launcher: {error}")) from error
+        try:
+            channel = await _connect(ours)
+            uid = await asyncio.to_thread(_settle, jail)
+        except BaseException as error:
+            message = jail.message()
+            await asyncio.shield(asyncio.to_thread(jail.end))
+            if isinstance(error, ChannelClosed | TimeoutError | OSError | ValueError):
+                raise _unavailable(diagnose(message or str(error))) from error
+            raise
+        return AgentSandbox(channel, jail, limits, clock=self._clock), uid
+
+    def _start(self, ground: _Ground, limits: Limits, control: socket.socket) -> Jail:
+        group = None
+        with control:
+            try:
+                group = ground.groups.create(limits)
+                launch = Launch(
+                    bwrap=ground.rootfs.bwrap,
+                    options=_options(ground.rootfs, limits),
+                    command=(ground.rootfs.python, "-I", "-c", _AGENT, str(limits.pids + 1)),
+                    seccomp=ground.seccomp,
+                    limits=process_limits(
+                        file_bytes=limits.file_bytes,
+                        open_files=limits.open_files,
+                        address_space=None if "memory" in ground.groups.places else limits.memory_bytes,
+                    ),
+                    uid=self._take_uid() if os.geteuid() == 0 else None,
+                    group=group,
+                )
+                jail = Jail.start(launch, control, lifeline=self._starter)
+            except BaseException:
+                if group:
+                    group.remove()
+                raise
+        self._jails.add(jail)
+        return jail
+
+    def _take_uid(self) -> int:
+        self._next_uid = (self._next_uid + 1) % UID_COUNT
+        return FIRST_UID + self._next_uid
+
+    def _end_unwanted(self, starting: "Future[Jail]") -> None:
+        if not starting.cancelled() and not starting.exception():
+            with contextlib.suppress(RuntimeError):  # the backend is closed and has ended it
+                self._starter.submit(starting.result().end)
+
+
+def _prepare(cache: Path) -> _Ground:
+    seccomp = filter_for()
+    if seccomp is None:
+        raise CannotBuild(f"a system call filter for {platform.machine()}", "use a machine with x86_64 or aarch64")
+    groups = find_control_groups(Surroundings.of_this_process())
+    groups.remove_leftovers()
+    return _Ground(ensure_rootfs(cache), groups, seccomp)
+
+
+def _options(rootfs: RootFs, limits: Limits) -> list[str]:
+    options = [
+        "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000",
+        "--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--clearenv",
+    ]  # fmt: skip
+    for name, value in _ENVIRONMENT.items():
+        options += ["--setenv", name, value]
+    for name in ("usr", "etc"):
+        options += ["--ro-bind", str(rootfs.root / name), f"/{name}"]
+    for name in ("bin", "lib", "lib64"):
+        if (rootfs.root / "usr" / name).is_dir():
+            options += ["--symlink", f"usr/{name}", f"/{name}"]
+    options += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]
+    for folder, size in (
+        ("/dev/shm", min(_SHM_BYTES, limits.workspace_bytes)),  # noqa: S108  the sandbox's own
+        ("/tmp", min(_TMP_BYTES, limits.workspace_bytes)),  # noqa: S108
+        ("/workspace", limits.workspace_bytes),
+    ):
+        options += ["--size", str(size), "--tmpfs", folder]
+    # /dev is a tmpfs as well, and without this an unbounded one.
+    return [*options, "--chdir", "/workspace", "--remount-ro", "/dev", "--remount-ro", "/"]
+
+
+async def _connect(ours: socket.socket) -> AgentChannel:
+    try:
+        _, channel = await asyncio.get_running_loop().create_unix_connection(AgentChannel, sock=ours)
+    except BaseException:
+        ours.close()
+        raise
+    try:
+        async with asyncio.timeout(_START_S):
+            await channel.ready
+    except BaseException:
+        channel.close()
+        raise
+    return channel
+
+
+def _settle(jail: Jail) -> int:
+    """The last steps before tool code may run. Returns the host user of the sandbox.
+
+    The owner of its folder in /proc would show root, because the agent keeps others from looking in.
+    """
+    jail.limit_cpu()
+    status = Path("/proc", str(jail.identify()), "status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Uid:"))
+
+
+def _unavailable(*missing: Missing) -> SandboxUnavailable:
+    text = "; ".join(f"{gap.what}: {gap.fix}" for gap in missing)
+    return SandboxUnavailable(f"No sandbox can be had. {text}", missing=[[gap.what, gap.fix] for gap in missing])

@@ -1,0 +1,306 @@
+"""Control groups, version 1 and 2: what bounds memory, processes and processor time of a whole sandbox.
+
+Every sandbox gets a group of its own below a folder `greenroom`. Version 1 has one tree of folders per
+controller, version 2 one for all. Controllers that cannot be had are reported in `missing`.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from .base import Limits, Missing
+
+CONTROLLERS = ("memory", "pids", "cpu")
+# The monitor of bubblewrap and the agent are in the group, but not of the tool's making.
+OWN_PROCESSES = 2
+_PERIOD_US = 100_000
+_FOLDER = "greenroom"
+_HOST_LEAF = "greenroom-host"
+
+Version: TypeAlias = Literal[1, 2]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlGroup:
+    """The group of one sandbox. `oom_events` is the file that counts what the kernel ended for memory;
+    `cpu_settings` wait for `limit_cpu`."""
+
+    folders: tuple[Path, ...]
+    oom_events: Path | None
+    cpu_settings: tuple[tuple[Path, str], ...] = ()
+
+    @property
+    def entrances(self) -> tuple[Path, ...]:
+        """Files to which a process writes "0" to come in."""
+        return tuple(folder / "cgroup.procs" for folder in self.folders)
+
+    def limit_cpu(self) -> None:
+        """Bound processor time from now on. Raises OSError.
+
+        Done when the agent is ready and no tool code has run: a start that may use half a processor takes
+        twice as long.
+        """
+        for path, value in self.cpu_settings:
+            path.write_text(value)
+
+    def oom_kills(self) -> int:
+        """How many processes the kernel has ended here for want of memory; 0 where it does not count them."""
+        if self.oom_events is None:
+            return 0
+        try:
+            lines = self.oom_events.read_text().splitlines()
+        except OSError:
+            return 0
+        counts = dict(line.split(maxsplit=1) for line in lines)
+        return int(counts.get("oom_kill", 0))
+
+    def kill(self) -> None:
+        """Send SIGKILL to all that is in the group now."""
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                for pid in (folder / "cgroup.procs").read_text().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+
+    def remove(self) -> bool:
+        """Remove the group; False while something in it still lives."""
+        gone = True
+        for folder in self.folders:
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                gone = False
+        return gone
+
+
+@dataclass(frozen=True, slots=True)
+class ControlGroups:
+    """Where groups can be made: for each controller that we have, the folder above them;
+    for each of the others, why not."""
+
+    version: Version
+    places: Mapping[str, Path]
+    missing: Mapping[str, Missing] = field(default_factory=dict[str, Missing])
+
+    def create(self, limits: Limits) -> ControlGroup | None:
+        """A new, empty group with its limits set; None where there is no controller. Raises OSError."""
+        if not self.places:
+            return None
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        folders = tuple(dict.fromkeys(place / name for place in self.places.values()))
+        memory = self.places.get("memory")
+        events = memory / name / _OOM_EVENTS[self.version] if memory else None
+        cpu = self.places.get("cpu")
+        cpu_settings = (
+            tuple((cpu / name / file, value) for file, value in _cpu_settings(self.version, limits)) if cpu else ()
+        )
+        group = ControlGroup(folders, events, cpu_settings)
+        try:
+            for folder in folders:
+                folder.mkdir()
+            for controller, place in self.places.items():
+                for setting, value in _settings(self.version, controller, limits):
+                    _write_setting(place / name / setting, value)
+        except OSError:
+            group.remove()
+            raise
+        return group
+
+    def remove_leftovers(self) -> None:
+        """Remove the groups of processes that were killed before they could."""
+        for place in dict.fromkeys(self.places.values()):
+            for folder in place.glob("*-*/"):
+                owner = folder.name.partition("-")[0]
+                if owner.isdigit() and not Path("/proc", owner).exists():
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
+
+
+_OOM_EVENTS: Mapping[Version, str] = {1: "memory.oom_control", 2: "memory.events"}
+_OPTIONAL = frozenset({"memory.memsw.limit_in_bytes", "memory.swap.max"})
+
+
+def _settings(version: Version, controller: str, limits: Limits) -> list[tuple[str, str]]:
+    memory = str(limits.memory_bytes)
+    match controller, version:
+        case "pids", _:
+            return [("pids.max", str(limits.pids + OWN_PROCESSES))]
+        case "memory", 1:
+            return [("memory.limit_in_bytes", memory), ("memory.memsw.limit_in_bytes", memory)]
+        case "memory", _:
+            return [("memory.max", memory), ("memory.swap.max", "0")]
+        case _:
+            return []
+
+
+def _cpu_settings(version: Version, limits: Limits) -> list[tuple[str, str]]:
+    quota = str(max(1000, round(limits.cpus * _PERIOD_US)))
+    if version == 1:
+        return [("cpu.cfs_period_us", str(_PERIOD_US)), ("cpu.cfs_quota_us", quota)]
+    return [("cpu.max", f"{quota} {_PERIOD_US}")]
+
+
+def _write_setting(path: Path, value: str) -> None:
+    # A kernel without swap accounting has no such file; `_find_places` has seen to it that there is no swap.
+    if path.name not in _OPTIONAL or path.exists():
+        path.write_text(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the kernel says of this process and its mounts. `may_use_top`: groups may be made at the tree's top."""
+
+    mountinfo: str
+    own_groups: str
+    swap_is_on: bool
+    may_use_top: bool
+
+    @classmethod
+    def of_this_process(cls) -> "Surroundings":
+        return cls(
+            mountinfo=Path("/proc/self/mountinfo").read_text(),
+            own_groups=Path("/proc/self/cgroup").read_text(),
+            swap_is_on=len(Path("/proc/swaps").read_text().splitlines()) > 1,
+            may_use_top=os.geteuid() == 0,
+        )
+
+
+@dataclass(slots=True)
+class _Mount:
+    folder: Path
+    root: str
+    controllers: frozenset[str]
+
+
+@dataclass(slots=True)
+class _Found:
+    unified: _Mount | None = None
+    by_controller: dict[str, _Mount] = field(default_factory=dict[str, _Mount])
+
+
+def find_control_groups(surroundings: Surroundings) -> ControlGroups:
+    """Look for controllers and prepare our folder below them. Does not raise: what fails is `missing`."""
+    mounts = _mounts(surroundings.mountinfo)
+    own = {
+        controller: path
+        for _, controllers, path in (line.split(":", 2) for line in surroundings.own_groups.splitlines())
+        for controller in controllers.split(",")
+    }
+    unified = mounts.unified
+    if unified and "memory" in unified.controllers:
+        parent = unified.folder if surroundings.may_use_top else _own_folder(unified, own.get("", "/"))
+        places, missing = _unified_places(parent)
+        version: Version = 2
+    else:
+        places, missing = _split_places(mounts.by_controller, own)
+        version = 1
+    if "memory" in places and surroundings.swap_is_on and not _counts_swap(version, places["memory"]):
+        del places["memory"]
+        missing["memory"] = _missing("memory", "swap is on and not counted; turn it off or boot with swapaccount=1")
+    return ControlGroups(version, places, missing)
+
+
+def _mounts(mountinfo: str) -> _Found:
+    found = _Found()
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(), after.split()
+        folder = Path(fields[4])
+        if kind[0] == "cgroup2":
+            with contextlib.suppress(OSError):
+                controllers = frozenset((folder / "cgroup.controllers").read_text().split())
+                found.unified = _Mount(folder, fields[3], controllers)
+        elif kind[0] == "cgroup":
+            controllers = frozenset(kind[2].split(","))
+            for controller in controllers.intersection(CONTROLLERS):
+                found.by_controller[controller] = _Mount(folder, fields[3], controllers)
+    return found
+
+
+def _own_folder(mount: _Mount, path: str) -> Path:
+    # In a container without a cgroup namespace the path is the host's, and only a part of it is mounted.
+    relative = path.removeprefix(mount.root.rstrip("/")).lstrip("/")
+    folder = mount.folder / relative
+    return folder if folder.is_dir() else mount.folder
+
+
+def _split_places(mounts: Mapping[str, _Mount], own: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, Missing]]:
+    places: dict[str, Path] = {}
+    missing: dict[str, Missing] = {}
+    for controller in CONTROLLERS:
+        mount = mounts.get(controller)
+        if mount is None:
+            missing[controller] = _missing(controller, "the kernel has no such control group mounted")
+            continue
+        place = _own_folder(mount, own.get(controller, "/")) / _FOLDER
+        try:
+            place.mkdir(exist_ok=True)
+            _try_group(place)
+        except OSError as error:
+            fix = f"as root: mkdir -p {place} && chown -R {os.geteuid()} {place} ({error})"
+            missing[controller] = _missing(controller, fix)
+        else:
+            places[controller] = place
+    return places, missing
+
+
+def _unified_places(parent: Path) -> tuple[dict[str, Path], dict[str, Missing]]:
+    place = parent / _FOLDER
+    places: dict[str, Path] = {}
+    missing: dict[str, Missing] = {}
+    try:
+        place.mkdir(exist_ok=True)
+        _try_group(place)
+    except OSError as error:
+        fix = f"run Greenroom in a delegated group, as with: systemd-run --user --scope -p Delegate=yes ({error})"
+        return {}, {controller: _missing(controller, fix) for controller in CONTROLLERS}
+    for controller in CONTROLLERS:
+        try:
+            _hand_down(parent, controller)
+            _hand_down(place, controller)
+        except OSError as error:
+            missing[controller] = _missing(controller, f"let {parent} hand it down in cgroup.subtree_control ({error})")
+        else:
+            places[controller] = place
+    return places, missing
+
+
+def _hand_down(folder: Path, controller: str) -> None:
+    control = folder / "cgroup.subtree_control"
+    try:
+        control.write_text(f"+{controller}")
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        # A group that hands controllers down may hold no process itself: its processes move into a leaf.
+        _move_processes(folder, folder / _HOST_LEAF)
+        control.write_text(f"+{controller}")
+
+
+def _move_processes(source: Path, leaf: Path) -> None:
+    leaf.mkdir(exist_ok=True)
+    for pid in (source / "cgroup.procs").read_text().split():
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            (leaf / "cgroup.procs").write_text(pid)
+
+
+def _try_group(place: Path) -> None:
+    trial = place / f"{os.getpid()}-{secrets.token_hex(4)}"
+    trial.mkdir()
+    trial.rmdir()
+
+
+def _counts_swap(version: Version, place: Path) -> bool:
+    return version == 2 or (place / "memory.memsw.limit_in_bytes").exists()
+
+
+def _missing(controller: str, fix: str) -> Missing:
+    return Missing(f"control group for {controller}", fix)

@@ -1,0 +1,237 @@
+"""The sandboxes of one machine: one per session, never given to a second, some kept warm.
+
+`open_sandboxes` probes first. Where isolation is too weak it gives an `UnavailableSandboxes`, which refuses
+every call with the reason; code of tools never runs outside.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ..core.clock import Clock
+from ..core.errors import SandboxUnavailable
+from .base import (
+    Capability,
+    ExecResult,
+    FileInfo,
+    FileSlice,
+    Level,
+    OnOutput,
+    Sandbox,
+    SandboxBackend,
+    SandboxSpec,
+    SandboxStatus,
+)
+from .unavailable import UnavailableSandboxes
+
+_REFILL_PAUSE_S = 5.0
+_REAPS_PER_IDLE = 4
+_CHECK_S = 2.0
+_LOST = "The session's sandbox was lost, and its workspace with it. The next call gets a new, empty one."
+
+Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
+
+
+async def open_sandboxes(
+    backend: SandboxBackend, spec: SandboxSpec, *, clock: Clock, require: Level = Level.NAMESPACE
+) -> "SandboxHost | UnavailableSandboxes":
+    """Probe, then start a host; or close the backend and refuse, where it does not reach `require`."""
+    capability = await backend.probe()
+    levels = list(Level)
+    if capability.level is Level.NONE or levels.index(capability.level) < levels.index(require):
+        await backend.aclose()
+        return UnavailableSandboxes(capability, require)
+    host = SandboxHost(backend, spec, capability, clock=clock)
+    host.start()
+    return host
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A session's hold on a sandbox. `turn` guards `sandbox`: of calls that come at once, one makes it."""
+
+    used_s: float
+    users: int = 0
+    sandbox: Sandbox | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class SandboxHost:
+    """`Sandboxes` over one backend. It owns the backend from here on; `aclose` ends both.
+
+    A lost sandbox is dropped. The call that found it so says it, by the verdict `sandbox_lost` or by
+    `SandboxUnavailable`, and the next one gets a new sandbox with an empty workspace.
+    """
+
+    def __init__(self, backend: SandboxBackend, spec: SandboxSpec, capability: Capability, *, clock: Clock) -> None:
+        self._backend = backend
+        self._spec = spec
+        self._capability = capability
+        self._clock = clock
+        self._leases: dict[str, _Lease] = {}
+        self._warm: deque[Sandbox] = deque()
+        self._warm_wanted = asyncio.Event()
+        self._upkeep: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to keep sandboxes warm and to end idle ones. Idempotent."""
+        if self._upkeep is None and not self._closed:
+            self._warm_wanted.set()
+            self._upkeep = asyncio.create_task(self._keep_up(), name="sandbox-upkeep")
+
+    async def shell(
+        self, session_id: str, command: str, *, timeout_s: float, on_output: OnOutput | None = None
+    ) -> ExecResult:
+        return await self._execute(session_id, lambda s: s.shell(command, timeout_s=timeout_s, on_output=on_output))
+
+    async def python(
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+    ) -> ExecResult:
+        return await self._execute(session_id, lambda s: s.python(code, timeout_s=timeout_s, on_output=on_output))
+
+    async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
+        return await self._use(session_id, lambda s: s.read(path, offset=offset, max_bytes=max_bytes))
+
+    async def write(self, session_id: str, path: str, data: bytes) -> None:
+        await self._use(session_id, lambda s: s.write(path, data))
+
+    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
+        return await self._use(session_id, lambda s: s.list(path, max_entries=max_entries))
+
+    async def release(self, session_id: str) -> None:
+        lease = self._leases.pop(session_id, None)
+        if lease and lease.sandbox:
+            await lease.sandbox.destroy()
+
+    async def status(self) -> SandboxStatus:
+        return SandboxStatus(self._capability, leased=len(self._leases), warm=len(self._warm))
+
+    async def aclose(self) -> None:
+        """Destroy every sandbox, leased or warm, and close the backend. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._upkeep:
+            self._upkeep.cancel()
+            await asyncio.wait({self._upkeep})
+        held = [lease.sandbox for lease in self._leases.values() if lease.sandbox] + [*self._warm]
+        self._leases.clear()
+        self._warm.clear()
+        async with asyncio.TaskGroup() as group:
+            for sandbox in held:
+                group.create_task(sandbox.destroy())
+        await self._backend.aclose()
+
+    async def _execute(self, session_id: str, call: Callable[[Sandbox], Awaitable[ExecResult]]) -> ExecResult:
+        lease = self._lease(session_id)
+        try:
+            sandbox = await self._sandbox(session_id, lease)
+            try:
+                result = await call(sandbox)
+            except SandboxUnavailable:
+                result = ExecResult("sandbox_lost", None, "")
+            if result.verdict == "sandbox_lost":
+                await self._drop(lease, sandbox)
+            return result
+        finally:
+            self._leave(lease)
+
+    async def _use(self, session_id: str, call: Callable[[Sandbox], Awaitable[Result]]) -> Result:
+        lease = self._lease(session_id)
+        try:
+            sandbox = await self._sandbox(session_id, lease)
+            try:
+                return await call(sandbox)
+            except SandboxUnavailable as error:
+                await self._drop(lease, sandbox)
+                raise SandboxUnavailable(_LOST) from error
+        finally:
+            self._leave(lease)
+
+    def _lease(self, session_id: str) -> _Lease:
+        if self._closed:
+            raise SandboxUnavailable("The sandbox host is closed.")
+        lease = self._leases.get(session_id)
+        if lease is None:
+            if len(self._leases) >= self._spec.max_leased:
+                raise SandboxUnavailable(
+                    f"All {self._spec.max_leased} sandboxes of this node are in use; try again when a session has "
+                    "ended, or raise sandbox_max_leased.",
+                    max_leased=self._spec.max_leased,
+                )
+            lease = self._leases[session_id] = _Lease(self._clock.monotonic())
+        lease.users += 1
+        return lease
+
+    def _leave(self, lease: _Lease) -> None:
+        lease.users -= 1
+        lease.used_s = self._clock.monotonic()
+        if lease.sandbox is None and not lease.users:
+            # A session that has nothing, because none could be made or it was lost, must not keep a place.
+            for session_id in [key for key, value in self._leases.items() if value is lease]:
+                del self._leases[session_id]
+
+    async def _sandbox(self, session_id: str, lease: _Lease) -> Sandbox:
+        async with lease.turn:
+            if lease.sandbox is None:
+                sandbox = await self._take()
+                if self._leases.get(session_id) is not lease:
+                    await sandbox.destroy()
+                    raise SandboxUnavailable("The session's sandbox was released while it was being made.")
+                lease.sandbox = sandbox
+            return lease.sandbox
+
+    async def _take(self) -> Sandbox:
+        """A sandbox that nobody has had: a warm one that still answers, else a new one."""
+        self._warm_wanted.set()
+        while self._warm:
+            sandbox = self._warm.popleft()
+            if await _answers(sandbox):
+                return sandbox
+            await sandbox.destroy()
+        return await self._backend.create(self._spec.limits)
+
+    async def _drop(self, lease: _Lease, sandbox: Sandbox) -> None:
+        if lease.sandbox is sandbox:
+            lease.sandbox = None
+        await sandbox.destroy()
+
+    async def _keep_up(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._refill())
+            group.create_task(self._reap())
+
+    async def _refill(self) -> None:
+        while True:
+            await self._warm_wanted.wait()
+            self._warm_wanted.clear()
+            while len(self._warm) < self._spec.warm:
+                try:
+                    self._warm.append(await self._backend.create(self._spec.limits))
+                except SandboxUnavailable as error:
+                    # The next lease asks again; without one there is nobody to keep trying for.
+                    _log.warning("no warm sandbox could be made: %s", error)
+                    await self._clock.sleep(_REFILL_PAUSE_S)
+                    break
+
+    async def _reap(self) -> None:
+        while True:
+            await self._clock.sleep(self._spec.idle_s / _REAPS_PER_IDLE)
+            now = self._clock.monotonic()
+            for session_id, lease in list(self._leases.items()):
+                if not lease.users and now - lease.used_s >= self._spec.idle_s:
+                    await self.release(session_id)
+
+
+async def _answers(sandbox: Sandbox) -> bool:
+    try:
+        async with asyncio.timeout(_CHECK_S):
+            await sandbox.list(max_entries=1)
+    except (SandboxUnavailable, TimeoutError):
+        return False
+    return True

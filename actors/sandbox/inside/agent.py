@@ -1,0 +1,227 @@
+"""The agent: process 1 of a sandbox. Runs one command at a time and does file operations beside it.
+
+It speaks frames over standard input, which is a socket. Nothing it says decides anything on the host:
+deadlines, memory and output are judged there.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import resource
+import selectors
+import signal
+import sys
+
+from . import commands, files
+from .frames import FrameDecoder, FrameError, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing and dataclasses would be a third of the time that a sandbox takes to start
+    from typing import Any
+
+CHUNK_BYTES = 64 * 1024
+_RECEIVE_BYTES = 256 * 1024
+_PROGRAM = f"{__package__}.program"
+_OFTEN_USED = (_PROGRAM, "re", "math", "random", "datetime", "pathlib")
+
+
+class Command:
+    """The command that runs now."""
+
+    def __init__(self, id_: int, pid: int, output_fd: int) -> None:
+        self.id = id_
+        self.pid = pid
+        self.output_fd = output_fd
+
+
+class Agent:
+    """Serves the host until it closes the connection."""
+
+    # Nothing here owns a descriptor: in a fork its end would close a file of the program that runs there.
+
+    def __init__(self, control_fd: int, starter: commands.Starter) -> None:
+        self._control_fd = control_fd
+        self._starter = starter
+        self._decoder = FrameDecoder()
+        self._selector = selectors.PollSelector()
+        self._command: Command | None = None
+        self._upload: files.Upload | None = None
+
+    def serve(self) -> None:
+        """Returns when the host is gone. Raises `commands.Program` in a child that is to run Python."""
+        woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _ignore)
+        self._selector.register(self._control_fd, selectors.EVENT_READ, self._receive)
+        self._selector.register(woken, selectors.EVENT_READ, lambda: self._bury(woken))
+        self._send({"ready": True})
+        _warm_up()
+        while True:
+            for key, _ in self._selector.select():
+                if key.data() is False:
+                    return
+
+    def _send(self, header: "dict[str, Any]", payload: bytes = b"") -> None:
+        data = memoryview(encode(header, payload))
+        while data:
+            data = data[os.write(self._control_fd, data) :]
+
+    def _receive(self) -> bool:
+        data = os.read(self._control_fd, _RECEIVE_BYTES)
+        for header, payload in self._decoder.feed(data):
+            self._handle(header, payload)
+        return bool(data)
+
+    def _handle(self, header: "dict[str, Any]", payload: bytes) -> None:
+        request = header["id"]
+        match header["op"]:
+            case "shell" | "python":
+                self._start(request, header["op"], payload)
+            case "kill":
+                if self._command and self._command.id == request:
+                    self._finish(None)
+            case operation:
+                try:
+                    self._answer(request, operation, header, payload)
+                except files.Refused as error:
+                    self._send({"id": request, "error": str(error)[:1000]})
+                except (OSError, ValueError) as error:
+                    self._send({"id": request, "error": _reason(error, header["path"])[:1000]})
+
+    def _answer(self, request: int, operation: str, header: "dict[str, Any]", payload: bytes) -> None:
+        path = header["path"]
+        if operation == "read":
+            data, size = files.read(path, header["offset"], header["max"])
+            self._send({"id": request, "size": size}, data)
+        elif operation == "write":
+            self._write(path, payload, first=header["first"], last=header["last"])
+            self._send({"id": request})
+        elif operation == "list":
+            entries = files.listing(path, header["max"])
+            self._send({"id": request}, json.dumps(entries).encode())
+        else:
+            raise ValueError(f"there is no operation {operation}")
+
+    def _write(self, path: str, data: bytes, *, first: bool, last: bool) -> None:
+        # The host sends one file at a time; a first part ends whatever was left unfinished.
+        if first:
+            self._drop_upload()
+            self._upload = files.Upload(path)
+        if self._upload is None:
+            raise ValueError("a part of a file came without its beginning")
+        try:
+            self._upload.write(data)
+            if last:
+                self._upload.commit()
+        except OSError:
+            self._drop_upload()
+            raise
+        if last:
+            self._drop_upload()
+
+    def _drop_upload(self) -> None:
+        if self._upload:
+            self._upload.close()
+            self._upload = None
+
+    def _start(self, request: int, kind: str, text: bytes) -> None:
+        try:
+            pid, output_fd = self._starter.start(kind, text)
+        except (OSError, ValueError) as error:
+            self._send({"id": request, "out": True}, f"the sandbox cannot start this: {error}\n".encode())
+            self._send({"id": request, "exit": commands.CANNOT_START})
+            return
+        self._command = Command(request, pid, output_fd)
+        self._selector.register(output_fd, selectors.EVENT_READ, lambda: self._forward(output_fd))
+
+    def _forward(self, output_fd: int) -> None:
+        # A command may have ended, and its pipe been closed, earlier in the same round of events.
+        if not self._command or self._command.output_fd != output_fd:
+            return
+        try:
+            more = self._pass_on(self._command)
+        except BlockingIOError:
+            return
+        if not more:
+            self._selector.unregister(output_fd)
+
+    def _pass_on(self, command: Command) -> bool:
+        """Send a part of what the command has printed; whether there was any. Raises BlockingIOError."""
+        data = os.read(command.output_fd, CHUNK_BYTES)
+        if data:
+            self._send({"id": command.id, "out": True}, data)
+        return bool(data)
+
+    def _drain(self, command: Command) -> None:
+        try:
+            while self._pass_on(command):
+                pass
+        except BlockingIOError:
+            pass  # the pipe's other end is alive in a message that nobody will ever receive
+
+    def _bury(self, woken: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(woken, 512)
+        status = commands.reap(self._command.pid if self._command else None)
+        if status is not None:
+            self._finish(status)
+
+    def _finish(self, status: int | None) -> None:
+        """End the command with all that it started, and report it. `status` is None where it still runs."""
+        command = self._command
+        if command is None:
+            return
+        swept = commands.sweep(command.pid)
+        self._command = None
+        if command.output_fd in self._selector.get_map():
+            self._selector.unregister(command.output_fd)
+        self._drain(command)
+        os.close(command.output_fd)
+        self._send({"id": command.id, "exit": os.waitstatus_to_exitcode(status if status is not None else swept or 0)})
+
+
+def _reason(error: Exception, path: str) -> str:
+    # The system's own name of the file would show where the workspace lies, and may be as long as it likes.
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{path[:200]}: {text}"
+
+
+def _warm_up() -> None:
+    """Import what programs need most, so that a fork has it already, while the host is not waiting any more."""
+    for name in _OFTEN_USED:
+        importlib.import_module(name)
+    # A fork that collects garbage then leaves the agent's memory alone instead of copying it.
+    gc.freeze()
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """With a handler, the end of a child wakes the selector."""
+
+
+def main() -> None:
+    """Take over standard input as the connection and serve. The one argument is the number of processes allowed."""
+    control_fd = os.dup(0)
+    nothing = os.open("/dev/null", os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    os.close(nothing)
+    starter = commands.Starter()
+    commands.set_dumpable(value=False)
+    # Set in here it counts this sandbox's processes only; set outside it would count all of the host user's.
+    processes = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+    # Process 1 is deaf to every signal without a handler that comes from inside its namespace, SIGKILL included.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.dont_write_bytecode = True
+    os.chdir(files.WORKSPACE)
+    source: bytes | None = None
+    try:
+        Agent(control_fd, starter).serve()
+    except commands.Program as program:
+        source = program.source
+    except (FrameError, OSError):
+        pass  # the host is gone, or is no host of ours
+    if source is not None:
+        importlib.import_module(_PROGRAM).run(source)

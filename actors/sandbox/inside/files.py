@@ -1,0 +1,146 @@
+"""Files of the workspace, and of nothing else: regular files and folders below it.
+
+Tool code runs at the same time and may swap any part of a path for a link. So a path is resolved,
+opened, and then asked of the kernel what was really opened: `/proc/self/fd` decides, not the name.
+"""
+
+import os
+import stat
+
+WORKSPACE = "/workspace"
+MAX_LIST_BYTES = 3 * 1024 * 1024
+_DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC
+_UPLOAD_NAME = ".upload-"
+
+
+class Refused(Exception):
+    """The operation cannot be done; the text is for the caller."""
+
+
+def read(path: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
+    """Bytes from `offset` on, and the size of the whole file."""
+    fd = _open_below(path, _FILE_FLAGS)
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise Refused(f"{path} is {_kind(info.st_mode)} and not a regular file")
+        return os.pread(fd, max_bytes, offset), info.st_size
+    finally:
+        os.close(fd)
+
+
+class Upload:
+    """A file being written. It has no name until `commit`, so a broken one leaves nothing behind."""
+
+    def __init__(self, path: str) -> None:
+        target = _resolve(path)
+        if target == WORKSPACE:
+            raise Refused("the workspace itself is a folder")
+        folder, self._name = os.path.split(target)
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103  pathlib would cost each start its import
+        self._folder_fd = _open_below(folder, _DIR_FLAGS)
+        try:
+            self._mode = self._replaceable(path)
+            self._fd = os.open(f"/proc/self/fd/{self._folder_fd}", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        except BaseException:
+            os.close(self._folder_fd)
+            raise
+
+    def _replaceable(self, path: str) -> int:
+        try:
+            info = os.stat(self._name, dir_fd=self._folder_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return 0o644
+        if not stat.S_ISREG(info.st_mode):
+            raise Refused(f"{path} is {_kind(info.st_mode)} and not a regular file")
+        return stat.S_IMODE(info.st_mode) & 0o777
+
+    def write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def commit(self) -> None:
+        """Put the file in its place at once: readers see the old one or the new one."""
+        os.fchmod(self._fd, self._mode)
+        temporary = _UPLOAD_NAME + os.urandom(8).hex()
+        os.link(f"/proc/self/fd/{self._fd}", temporary, dst_dir_fd=self._folder_fd, follow_symlinks=True)
+        try:
+            os.rename(temporary, self._name, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
+        except OSError:
+            os.unlink(temporary, dir_fd=self._folder_fd)
+            raise
+
+    def close(self) -> None:
+        os.close(self._fd)
+        os.close(self._folder_fd)
+
+
+def listing(path: str, max_entries: int) -> list[tuple[str, int, bool]]:
+    """Regular files and folders below `path`, depth first: path in the workspace, size, whether a folder."""
+    pending = [_resolve(path)]
+    found: list[tuple[str, int, bool]] = []
+    size = 0
+    first = True
+    while pending and len(found) < max_entries:
+        folder = pending.pop()
+        if not first:
+            found.append((os.path.relpath(folder, WORKSPACE), 0, True))
+        try:
+            files, folders = _children(folder)
+        except (OSError, Refused):
+            if first:
+                raise
+            continue  # it went away, or is closed to us, while we walked
+        first = False
+        for name, file_size in files:
+            relative = os.path.relpath(os.path.join(folder, name), WORKSPACE)  # noqa: PTH118
+            size += len(relative) + 64
+            if len(found) >= max_entries or size > MAX_LIST_BYTES:
+                return found
+            found.append((relative, file_size, False))
+        pending.extend(os.path.join(folder, name) for name in reversed(folders))  # noqa: PTH118
+    return found
+
+
+def _children(folder: str) -> tuple[list[tuple[str, int]], list[str]]:
+    fd = _open_below(folder, _DIR_FLAGS)
+    try:
+        files: list[tuple[str, int]] = []
+        folders: list[str] = []
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                mode = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(mode.st_mode):
+                    folders.append(entry.name)
+                elif stat.S_ISREG(mode.st_mode):
+                    files.append((entry.name, mode.st_size))
+        return sorted(files), sorted(folders)
+    finally:
+        os.close(fd)
+
+
+def _resolve(path: str) -> str:
+    real = os.path.realpath(os.path.join(WORKSPACE, path))  # noqa: PTH118
+    if real != WORKSPACE and not real.startswith(WORKSPACE + "/"):
+        raise Refused(f"{path} is outside the workspace")
+    return real
+
+
+def _open_below(path: str, flags: int) -> int:
+    fd = os.open(_resolve(path), flags)
+    opened = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115
+    if opened != WORKSPACE and not opened.startswith(WORKSPACE + "/"):
+        os.close(fd)
+        raise Refused(f"{path} is outside the workspace")
+    return fd
+
+
+def _kind(mode: int) -> str:
+    kinds = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISLNK, "a link"),
+        (stat.S_ISSOCK, "a socket"),
+    )
+    return next((name for test, name in kinds if test(mode)), "a special file")

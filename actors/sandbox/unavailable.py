@@ -1,0 +1,46 @@
+"""What a machine without isolation offers in place of sandboxes: the reason."""
+
+from typing import NoReturn
+
+from ..core.errors import SandboxUnavailable
+from .base import Capability, ExecResult, FileInfo, FileSlice, Level, SandboxStatus
+
+
+class UnavailableSandboxes:
+    """`Sandboxes` that refuse every call, naming what is missing and what would mend it."""
+
+    def __init__(self, capability: Capability, require: Level = Level.NAMESPACE) -> None:
+        self._capability = capability
+        self._require = require
+
+    async def shell(self, *_args: object, **_options: object) -> ExecResult:
+        self._refuse()
+
+    async def python(self, *_args: object, **_options: object) -> ExecResult:
+        self._refuse()
+
+    async def read(self, *_args: object, **_options: object) -> FileSlice:
+        self._refuse()
+
+    async def write(self, *_args: object, **_options: object) -> None:
+        self._refuse()
+
+    async def list(self, *_args: object, **_options: object) -> tuple[FileInfo, ...]:
+        self._refuse()
+
+    async def release(self, session_id: str) -> None:
+        """There is nothing to release."""
+
+    async def status(self) -> SandboxStatus:
+        return SandboxStatus(self._capability)
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+    def _refuse(self) -> NoReturn:
+        gaps = [f"{gap.what} (fix: {gap.fix})" for gap in self._capability.missing]
+        raise SandboxUnavailable(
+            f"No sandbox can be had: {self._capability.backend} reaches isolation level {self._capability.level}, and "
+            f"{self._require} is required. Missing: {'; '.join(gaps) or 'a stronger backend'}.",
+            missing=[[gap.what, gap.fix] for gap in self._capability.missing],
+        )

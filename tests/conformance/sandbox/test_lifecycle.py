@@ -1,0 +1,103 @@
+"""Sandboxes of sessions: one each, never reused, replaced when lost, gone when released."""
+
+import asyncio
+import contextlib
+import os
+import signal
+
+import pytest
+
+from actors.core.errors import SandboxUnavailable
+
+
+async def test_sessions_never_see_each_others_marker(host):
+    await host.shell("one", "echo marker-one | tee /workspace/m /tmp/m /dev/shm/m", timeout_s=10)
+    for session in ("two", "three"):
+        seen = await host.shell(session, "cat /workspace/m /tmp/m /dev/shm/m", timeout_s=10)
+        assert "marker-one" not in seen.output
+    await host.release("one")
+
+    again = await host.shell("one", "cat /workspace/m /tmp/m /dev/shm/m", timeout_s=10)
+
+    assert "marker-one" not in again.output
+
+
+async def test_session_keeps_its_sandbox(host):
+    await host.write("s", "note", b"kept")
+    assert (await host.shell("s", "cat note", timeout_s=10)).output == "kept"
+    assert (await host.python("s", "print(open('note').read())", timeout_s=10)).output == "kept\n"
+    assert (await host.status()).leased == 1
+
+
+async def test_lost_sandbox_is_said_and_replaced(host, processes, parent_of, marker):
+    """Something outside, such as the kernel when the machine is out of memory, ends the sandbox."""
+    began = asyncio.Event()
+    await host.write("s", "note", b"kept")
+    running = asyncio.create_task(
+        host.shell("s", f"echo on; exec {marker}", timeout_s=60, on_output=lambda _: began.set())
+    )
+    async with asyncio.timeout(10):
+        await began.wait()
+    [command] = processes(marker)
+
+    os.kill(parent_of(command), signal.SIGKILL)
+    lost = await running
+    after = await host.shell("s", "ls; echo alive", timeout_s=10)
+
+    assert (lost.verdict, lost.exit_code, lost.output) == ("sandbox_lost", None, "on\n")
+    assert processes(marker) == []
+    assert (after.verdict, after.output) == ("ok", "alive\n")
+
+
+async def test_sandbox_lost_between_calls_is_said_too(host, processes, parent_of, eventually, marker):
+    running = asyncio.create_task(host.shell("s", f"exec {marker}", timeout_s=60))
+    await eventually(lambda: processes(marker))
+    agent = parent_of(processes(marker)[0])
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    os.kill(agent, signal.SIGKILL)
+    with pytest.raises(SandboxUnavailable, match="lost"):
+        await host.list("s")
+
+    assert (await host.shell("s", "echo alive", timeout_s=10)).output == "alive\n"
+
+
+async def test_release_while_a_command_runs(host, processes, eventually, marker):
+    running = asyncio.create_task(host.shell("s", marker, timeout_s=60))
+    await eventually(lambda: processes(marker))
+
+    await host.release("s")
+
+    assert (await running).verdict == "cancelled"
+    assert processes(marker) == []
+
+
+async def test_close_ends_all(host, processes, eventually, marker):
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(host.shell(f"s{n}", marker, timeout_s=60)) for n in range(3)]
+        await eventually(lambda: len(processes(marker)) >= 3)
+        await host.aclose()
+
+    assert {call.result().verdict for call in calls} == {"cancelled"}
+    assert processes(marker) == []
+    with pytest.raises(SandboxUnavailable):
+        await host.shell("s0", "true", timeout_s=1)
+
+
+async def test_creation_that_is_cancelled_leaves_nothing(backend, limits, cache, processes, eventually):
+    await (await backend.create(limits)).destroy()  # whatever is made once is made
+    for after_s in (0, 0.002, 0.01, 0.02, 0.03, 0.05):
+        creating = asyncio.create_task(backend.create(limits))
+        await asyncio.wait({creating}, timeout=after_s)
+        creating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await (await creating).destroy()
+    await eventually(lambda: not processes(str(cache)))
+
+
+async def test_closed_backend_makes_nothing(backend, limits):
+    await backend.aclose()
+    with pytest.raises(SandboxUnavailable):
+        await backend.create(limits)

@@ -1,0 +1,325 @@
+"""Placement: spread first, then share; and care for what was cut off."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from actors.agent.directory import Directory
+from actors.agent.host import HostStatus
+from actors.core.errors import AtCapacity, SessionLost
+
+
+class FakeFleet:
+    """Hosts by name, and what is resident on each. A host in `silent` does not answer."""
+
+    def __init__(self, *names: str, nodes: int = 1) -> None:
+        self.resident: dict[str, set[str]] = {name: set() for name in names}
+        self.node_count = nodes
+        self.silent: set[str] = set()
+        self.draining: set[str] = set()
+        self.woken: list[tuple[str, str]] = []
+        self.stopped: list[str] = []
+        self.started = 0
+        self.room = 100
+        self.slow = asyncio.Event()
+        self.slow.set()
+        self.on_stop: Callable[[], Any] | None = None
+
+    async def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self.resident))
+
+    async def nodes(self) -> int:
+        return self.node_count
+
+    async def start(self) -> str:
+        await self.slow.wait()
+        if len(self.resident) >= self.room:
+            raise AtCapacity
+        self.started += 1
+        name = f"new{self.started}"
+        self.resident[name] = set()
+        return name
+
+    async def status(self, name: str) -> HostStatus | None:
+        if name in self.silent:
+            return None
+        return HostStatus(tuple(sorted(self.resident[name])), 0, name in self.draining)
+
+    async def wake(self, name: str, session_id: str) -> None:
+        if name in self.silent:
+            raise SessionLost
+        self.woken.append((name, session_id))
+        self.resident[name].add(session_id)
+
+    async def stop(self, name: str) -> None:
+        self.stopped.append(name)
+        if self.on_stop is not None:
+            await self.on_stop()
+        self.resident.pop(name, None)
+
+    def die(self, name: str) -> None:
+        del self.resident[name]
+
+
+class Unfinished:
+    """A journal of which only the list of unfinished sessions is asked, oldest first."""
+
+    def __init__(self) -> None:
+        self.sessions: list[str] = []
+
+    async def unfinished(self, *, limit: int) -> tuple[str, ...]:
+        return tuple(self.sessions[:limit])
+
+
+@pytest.fixture
+def journal() -> Unfinished:
+    return Unfinished()
+
+
+@pytest.fixture
+def make(journal: Unfinished) -> Callable[..., Directory]:
+    def make(fleet: FakeFleet, *, warm: int = 2, most: int = 4, each: int = 1000) -> Directory:
+        return Directory(
+            fleet,
+            journal,  # pyright: ignore[reportArgumentType] # only `unfinished` is asked
+            warm_per_node=warm,
+            max_per_node=most,
+            sessions_per_host=each,
+        )
+
+    return make
+
+
+async def arrive(directory: Directory, fleet: FakeFleet, *sessions: str) -> list[str]:
+    """Locate sessions, and let them be resident where the directory said."""
+    found: list[str] = []
+    for session_id in sessions:
+        name = await directory.locate(session_id)
+        fleet.resident[name].add(session_id)
+        found.append(name)
+    return found
+
+
+async def test_the_first_round_starts_the_warm_hosts(make: Any) -> None:
+    fleet = FakeFleet(nodes=2)
+    directory = make(fleet)
+    await directory.tend()
+    assert len(fleet.resident) == 4
+    await directory.tend()
+    assert len(fleet.resident) == 4
+
+
+async def test_sessions_are_spread_before_they_share(make: Any) -> None:
+    fleet = FakeFleet("a", "b", "c")
+    directory = make(fleet, warm=3)
+    await directory.tend()
+    found = await arrive(directory, fleet, *(f"sess_{n}" for n in range(9)))
+    assert set(found[:3]) == {"a", "b", "c"}
+    assert set(Counter(found).values()) == {3}
+    assert directory.status().hosts == {"a": 3, "b": 3, "c": 3}
+
+
+async def test_a_known_session_stays_where_it_is(make: Any) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    await arrive(directory, fleet, *(f"other_{n}" for n in range(5)))
+    await directory.tend()
+    assert await directory.locate("sess_1") == first
+
+
+async def test_full_hosts_make_the_fleet_grow_up_to_its_cap_and_then_share(make: Any) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet, most=3, each=2)
+    await directory.tend()
+    found = await arrive(directory, fleet, *(f"sess_{n}" for n in range(6)))
+    assert Counter(found) == {"a": 2, "b": 2, "new1": 2}
+    (shared,) = await arrive(directory, fleet, "one_more")
+    assert (shared in {"a", "b", "new1"}, fleet.started) == (True, 1)
+
+
+async def test_where_no_machine_has_room_the_least_full_host_takes_more(make: Any) -> None:
+    fleet = FakeFleet("a", "b")
+    fleet.room = 2
+    directory = make(fleet, each=1, warm=1)
+    await directory.tend()
+    await arrive(directory, fleet, "sess_1", "sess_2")
+    assert await directory.locate("sess_3") in {"a", "b"}
+
+
+async def test_without_any_host_it_says_so(make: Any) -> None:
+    fleet = FakeFleet()
+    fleet.room = 0
+    with pytest.raises(AtCapacity):
+        await make(fleet).locate("sess_1")
+
+
+async def test_dedicated_every_session_has_a_host_of_its_own(make: Any) -> None:
+    fleet = FakeFleet()
+    directory = make(fleet, warm=2, most=8, each=1)
+    await directory.tend()
+    found = await arrive(directory, fleet, *(f"sess_{n}" for n in range(5)))
+    assert len(set(found)) == 5
+    # And two more are kept warm for the next ones.
+    await directory.tend()
+    assert sum(not sessions for sessions in fleet.resident.values()) == 2
+
+
+async def test_dedicated_a_host_that_was_used_is_not_used_for_another_session(make: Any) -> None:
+    fleet = FakeFleet()
+    directory = make(fleet, warm=1, most=8, each=1)
+    await directory.tend()
+    (used,) = await arrive(directory, fleet, "sess_1")
+    await directory.tend()
+    fleet.resident[used].clear()  # passivated
+    await directory.tend()
+    assert fleet.stopped == [used]
+    assert await directory.locate("sess_2") != used
+
+
+async def test_spare_empty_hosts_are_ended(make: Any) -> None:
+    fleet = FakeFleet("a", "b", "c", "d")
+    fleet.resident["b"].add("sess_1")
+    directory = make(fleet, warm=2)
+    await directory.tend()
+    assert len(fleet.resident) == 2
+    assert "b" in fleet.resident
+
+
+async def test_two_who_ask_for_one_new_session_get_one_answer(make: Any) -> None:
+    """Two answers would make two hosts take it from each other."""
+    fleet = FakeFleet("a")
+    directory = make(fleet, warm=1, each=1, most=8)
+    await directory.tend()
+    await arrive(directory, fleet, "sess_0")
+    fleet.slow.clear()  # the fleet is full: a host has to be started first
+    tasks = [asyncio.create_task(directory.locate("sess_1")) for _ in range(3)]
+    await asyncio.sleep(0)
+    fleet.slow.set()
+    done, _ = await asyncio.wait(tasks, timeout=5)
+    assert len({task.result() for task in done}) == 1
+    assert fleet.started == 1
+
+
+async def test_a_host_that_failed_a_caller_is_left_until_it_answers(make: Any) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    second = await directory.locate("sess_1", failed=first)
+    assert second != first
+    assert directory.status().silent == (first,)
+    await directory.tend()
+    assert directory.status().silent == ()
+
+
+async def test_sessions_of_a_dead_host_go_elsewhere(make: Any, journal: Unfinished) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    fleet.die(first)
+    journal.sessions = ["sess_1"]
+    await directory.tend()
+    ((name, woken),) = fleet.woken
+    assert (woken, name in fleet.resident) == ("sess_1", True)
+    assert await directory.locate("sess_1") == name
+
+
+async def test_a_silent_host_keeps_its_sessions_until_it_is_known_to_be_gone(make: Any, journal: Unfinished) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    await directory.tend()
+    fleet.silent.add(first)
+    journal.sessions = ["sess_1"]
+    for _ in range(3):
+        await directory.tend()
+    assert fleet.woken == []
+    fleet.die(first)
+    await directory.tend()
+    assert [session_id for _, session_id in fleet.woken] == ["sess_1"]
+
+
+async def test_a_draining_host_keeps_its_turns_and_gets_no_new_sessions(make: Any, journal: Unfinished) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    fleet.draining.add(first)
+    journal.sessions = ["sess_1"]
+    await directory.tend()
+    assert fleet.woken == []
+    assert {await directory.locate(f"new_{n}") for n in range(4)}.isdisjoint({first})
+
+
+async def test_after_a_restart_it_asks_the_fleet_where_everything_is(make: Any, journal: Unfinished) -> None:
+    fleet = FakeFleet("a", "b")
+    fleet.resident["b"] |= {"sess_1", "sess_2"}
+    journal.sessions = ["sess_1", "sess_3"]
+    directory = make(fleet)
+    await directory.tend()
+    assert [await directory.locate(s) for s in ("sess_1", "sess_2")] == ["b", "b"]
+    assert fleet.woken == [("a", "sess_3")]
+    assert directory.status().sessions == 3
+
+
+async def test_a_session_that_cannot_be_woken_does_not_stop_the_others(make: Any, journal: Unfinished) -> None:
+    class Picky(FakeFleet):
+        async def wake(self, name: str, session_id: str) -> None:
+            if session_id == "broken":
+                raise SessionLost
+            await super().wake(name, session_id)
+
+    fleet = Picky("a")
+    journal.sessions = ["broken", "sess_1"]
+    await make(fleet, warm=1).tend()
+    assert fleet.woken == [("a", "sess_1")]
+
+
+async def test_no_room_for_warm_hosts_does_not_keep_cut_off_turns_from_going_on(
+    make: Any, journal: Unfinished
+) -> None:
+    fleet = FakeFleet("a")
+    fleet.room = 1
+    journal.sessions = ["sess_1"]
+    directory = make(fleet, warm=2)
+    await directory.tend()
+    assert fleet.woken == [("a", "sess_1")]
+
+
+async def test_many_long_turns_do_not_hide_a_younger_one_that_was_cut_off(make: Any, journal: Unfinished) -> None:
+    fleet = FakeFleet("a", "b")
+    running = [f"sess_{n}" for n in range(150)]
+    fleet.resident["a"] |= set(running)
+    journal.sessions = [*running, "cut_off"]
+    await make(fleet).tend()
+    assert [session_id for _, session_id in fleet.woken] == ["cut_off"]
+
+
+async def test_a_host_is_not_ended_while_its_first_session_is_on_the_way(make: Any) -> None:
+    """The caller was sent there and has not arrived: what the host says of itself is older than that."""
+    fleet = FakeFleet()
+    directory = make(fleet, warm=1, most=8, each=1)
+    await directory.tend()
+    name = await directory.locate("sess_1")
+    await directory.tend()
+    assert name in fleet.resident
+
+
+async def test_a_host_that_gets_a_session_while_another_one_is_ended_is_kept(make: Any) -> None:
+    fleet = FakeFleet("a", "b", "c")
+    directory = make(fleet, warm=1)
+    placed: list[str] = []
+
+    async def meanwhile() -> None:
+        placed.append(await directory.locate(f"sess_{len(placed)}"))
+
+    fleet.on_stop = meanwhile
+    await directory.tend()
+    assert set(placed) <= set(fleet.resident)

@@ -1,0 +1,54 @@
+"""Each method asks for what the HTTP surface offers, and reads what it answers."""
+
+import json
+
+import httpx
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "kwargs", "asked"),
+    [
+        ("sessions", (), {}, ("GET", "/api/v1/sessions?limit=20", None)),
+        ("sessions", (), {"limit": 5, "after": "sess_1"}, ("GET", "/api/v1/sessions?limit=5&after=sess_1", None)),
+        ("create_session", (), {"id": "mine", "model": None}, ("POST", "/api/v1/sessions", {"id": "mine"})),
+        ("session", ("sess_1",), {}, ("GET", "/api/v1/sessions/sess_1", None)),
+        ("session", ("../admin?x",), {}, ("GET", "/api/v1/sessions/..%2Fadmin%3Fx", None)),
+        ("events", ("sess_1",), {"after": 7}, ("GET", "/api/v1/sessions/sess_1/events?after=7&limit=100", None)),
+        ("turn", ("turn_1",), {}, ("GET", "/api/v1/turns/turn_1", None)),
+        ("cancel", ("turn_1",), {}, ("POST", "/api/v1/turns/turn_1/cancel", None)),
+        ("models", (), {}, ("GET", "/api/v1/models", None)),
+        ("health", (), {}, ("GET", "/health", None)),
+        ("ready", (), {}, ("GET", "/ready", None)),
+        (
+            "chat",
+            ("hello",),
+            {"session_id": "sess_1", "metadata": {"a": 1}},
+            ("POST", "/api/v1/chat", {"message": "hello", "session_id": "sess_1", "metadata": {"a": 1}}),
+        ),
+    ],
+)
+def test_asks_and_gives_the_json_object(driver, method, args, kwargs, asked):
+    server = driver.serve(httpx.Response(200, json={"the": "answer"}))
+
+    assert driver.call(method, *args, **kwargs) == {"the": "answer"}
+
+    (request,) = server.asked
+    body = json.loads(request.content) if request.content else None
+    assert (request.method, request.url.raw_path.decode(), body) == asked
+    assert request.headers["authorization"] == "Bearer grk_key"
+
+
+def test_delete_has_no_body_to_read(driver):
+    driver.serve(httpx.Response(204))
+    driver.call("delete_session", "sess_1")
+
+
+def test_a_turn_that_takes_long_is_answered_by_its_ids(driver):
+    driver.serve(httpx.Response(202, json={"session_id": "sess_1", "turn_id": "turn_1"}))
+    assert driver.call("chat", "hello") == {"session_id": "sess_1", "turn_id": "turn_1"}
+
+
+def test_not_ready_is_a_report_and_no_error(driver):
+    driver.serve(httpx.Response(503, json={"status": "unhealthy", "checks": []}))
+    assert driver.call("ready")["status"] == "unhealthy"

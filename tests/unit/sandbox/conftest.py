@@ -1,0 +1,95 @@
+"""Doubles for the host's tests: a backend whose sandboxes are dictionaries, and a transport that keeps what is sent."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from actors.core.errors import SandboxUnavailable
+from actors.sandbox.base import Capability, ExecResult, FileInfo, FileSlice, Level, Limits, WorkspaceError
+
+
+@dataclass(eq=False)
+class FakeSandbox:
+    """Runs nothing; remembers who used it. `lost` makes it answer as a sandbox that is gone."""
+
+    number: int
+    files: dict[str, bytes] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
+    lost: bool = False
+    destroyed: bool = False
+    verdict: str = "ok"
+
+    def _check(self):
+        if self.lost or self.destroyed:
+            raise SandboxUnavailable("gone")
+
+    async def shell(self, command, *, timeout_s, on_output=None):
+        self._check()
+        self.commands.append(command)
+        return ExecResult(self.verdict, 0, f"sandbox {self.number}")
+
+    async def python(self, code, *, timeout_s, on_output=None):
+        return await self.shell(code, timeout_s=timeout_s)
+
+    async def read(self, path, *, offset=0, max_bytes):
+        self._check()
+        if path not in self.files:
+            raise WorkspaceError("No such file")
+        return FileSlice(self.files[path][offset : offset + max_bytes], offset, len(self.files[path]))
+
+    async def write(self, path, data):
+        self._check()
+        self.files[path] = data
+
+    async def list(self, path=".", *, max_entries=1000):
+        self._check()
+        return tuple(FileInfo(name, len(data)) for name, data in self.files.items())
+
+    async def destroy(self):
+        self.destroyed = True
+
+
+class FakeBackend:
+    """Makes FakeSandboxes. `gate` holds back creation; `failures` is how many creations fail from now on."""
+
+    def __init__(self):
+        self.made: list[FakeSandbox] = []
+        self.capability = Capability("fake", Level.NAMESPACE, frozenset({"time"}))
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failures = 0
+        self.closed = False
+        self.creating = 0
+
+    async def probe(self):
+        return self.capability
+
+    async def create(self, limits: Limits):
+        self.creating += 1
+        await self.gate.wait()
+        if self.failures:
+            self.failures -= 1
+            raise SandboxUnavailable("the machine is full")
+        self.made.append(FakeSandbox(len(self.made)))
+        return self.made[-1]
+
+    async def aclose(self):
+        self.closed = True
+
+
+@pytest.fixture
+async def backend():
+    return FakeBackend()
+
+
+@pytest.fixture
+def until():
+    """Let other tasks run until a condition holds, for 5 seconds at most."""
+
+    async def wait(condition):
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110  any of several tasks may bring it about
+                await asyncio.sleep(0)
+
+    return wait

@@ -1,0 +1,198 @@
+"""Control groups of both versions, on folders that stand in for the kernel's."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from actors.sandbox.base import Limits
+from actors.sandbox.cgroups import ControlGroup, ControlGroups, Surroundings, find_control_groups
+
+LIMITS = Limits(memory_bytes=1 << 28, cpus=0.5, pids=64)
+
+
+@pytest.fixture
+def unified(tmp_path):
+    """A machine with version 2 only; this process lives in a group of a user's session."""
+    top = tmp_path / "cgroup"
+    own = top / "user.slice/app.scope"
+    own.mkdir(parents=True)
+    for folder in (top, own):
+        (folder / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+        (folder / "cgroup.procs").write_text("")
+    return Surroundings(
+        mountinfo=f"30 23 0:26 / {top} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n22 1 8:1 / / rw - ext4 /dev/sda rw\n",
+        own_groups="0::/user.slice/app.scope\n",
+        swap_is_on=True,
+        may_use_top=False,
+    ), top
+
+
+@pytest.fixture
+def split(tmp_path):
+    """A machine with version 1, where pids is mounted together with another controller."""
+    lines = []
+    for number, controllers in enumerate(("memory", "pids,devices", "cpu,cpuacct")):
+        (tmp_path / controllers).mkdir()
+        lines.append(f"{number} 1 0:{number} / {tmp_path / controllers} rw - cgroup cgroup rw,{controllers}")
+    (tmp_path / "memory/outer").mkdir()
+    return Surroundings(
+        mountinfo="\n".join(lines) + "\n",
+        own_groups="3:memory:/outer\n2:pids,devices:/\n1:cpu,cpuacct:/gone\n0::/\n",
+        swap_is_on=False,
+        may_use_top=True,
+    ), tmp_path
+
+
+def written(folder):
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+def test_version_2_as_an_ordinary_user(unified):
+    surroundings, top = unified
+    groups = find_control_groups(surroundings)
+    place = top / "user.slice/app.scope/greenroom"
+
+    assert (groups.version, groups.missing) == (2, {})
+    assert groups.places == dict.fromkeys(("memory", "pids", "cpu"), place)
+    assert (place / "cgroup.subtree_control").read_text().startswith("+")
+
+    group = groups.create(LIMITS)
+    [folder] = group.folders
+    assert folder.parent == place
+    assert group.entrances == (folder / "cgroup.procs",)
+    # `memory.swap.max` is there in the kernel's folders only; the two of our own processes are added to pids.
+    assert written(folder) == {"memory.max": str(1 << 28), "pids.max": "66"}
+    group.limit_cpu()
+    assert written(folder)["cpu.max"] == "50000 100000"
+
+
+def test_version_2_as_root_uses_the_top(unified):
+    surroundings, top = unified
+    groups = find_control_groups(replace(surroundings, may_use_top=True))
+    assert set(groups.places.values()) == {top / "greenroom"}
+
+
+def test_version_2_counts_what_memory_ended(unified):
+    group = find_control_groups(unified[0]).create(LIMITS)
+    assert group.oom_kills() == 0
+    (group.folders[0] / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n")
+    assert group.oom_kills() == 2
+
+
+def test_version_2_moves_processes_out_of_the_way(unified, monkeypatch):
+    """The kernel answers EBUSY while a group that is to hand controllers down has processes itself."""
+    surroundings, top = unified
+    own = top / "user.slice/app.scope"
+    (own / "cgroup.procs").write_text("41\n42\n")
+    moved = []
+    real = type(own).write_text
+
+    def write_text(path, text, *args, **options):
+        if path == own / "cgroup.subtree_control" and len(moved) < 2:
+            raise OSError(16, "Device or resource busy")
+        if path == own / "greenroom-host/cgroup.procs":
+            moved.append(text)
+        return real(path, text, *args, **options)
+
+    monkeypatch.setattr(type(own), "write_text", write_text)
+    groups = find_control_groups(surroundings)
+
+    assert moved == ["41", "42"]
+    assert set(groups.places) == {"memory", "pids", "cpu"}
+
+
+def test_version_2_that_is_not_delegated_says_so(unified, monkeypatch):
+    def mkdir(path, *_args, **_options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", mkdir)
+    groups = find_control_groups(unified[0])
+
+    assert not groups.places
+    assert set(groups.missing) == {"memory", "pids", "cpu"}
+    assert "systemd-run --user --scope" in groups.missing["memory"].fix
+    assert groups.create(LIMITS) is None
+
+
+def test_version_1_stays_below_its_own_groups(split):
+    surroundings, top = split
+    groups = find_control_groups(surroundings)
+
+    assert (groups.version, groups.missing) == (1, {})
+    assert groups.places == {
+        "memory": top / "memory/outer/greenroom",
+        "pids": top / "pids,devices/greenroom",
+        "cpu": top / "cpu,cpuacct/greenroom",  # its own group is not among what is mounted here
+    }
+    group = groups.create(replace(LIMITS, cpus=1.5))
+    memory, pids, cpu = group.folders
+    assert written(memory) == {"memory.limit_in_bytes": str(1 << 28)}
+    assert written(pids) == {"pids.max": "66"}
+    assert written(cpu) == {}
+    group.limit_cpu()
+    assert written(cpu) == {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "150000"}
+
+    (memory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n")
+    assert group.oom_kills() == 5
+
+
+def test_version_1_limits_swap_where_it_is_counted(split, monkeypatch):
+    surroundings, _ = split
+    real = type(split[1]).mkdir
+
+    def mkdir(path, *args, **options):
+        real(path, *args, **options)
+        if "memory" in str(path):
+            (path / "memory.memsw.limit_in_bytes").touch()
+
+    monkeypatch.setattr("pathlib.Path.mkdir", mkdir)
+    monkeypatch.setattr("pathlib.Path.rmdir", lambda _: None)
+    groups = find_control_groups(replace(surroundings, swap_is_on=True))
+    memory = groups.create(LIMITS).folders[0]
+
+    assert (memory / "memory.memsw.limit_in_bytes").read_text() == str(1 << 28)
+
+
+def test_version_1_with_swap_that_is_not_counted_bounds_no_memory(split):
+    groups = find_control_groups(replace(split[0], swap_is_on=True))
+
+    assert set(groups.places) == {"pids", "cpu"}
+    assert "swap" in groups.missing["memory"].fix
+
+
+def test_machine_without_control_groups():
+    groups = find_control_groups(
+        Surroundings("22 1 8:1 / / rw - ext4 /dev/sda rw\n", "", swap_is_on=False, may_use_top=True)
+    )
+    assert not groups.places
+    assert set(groups.missing) == {"memory", "pids", "cpu"}
+
+
+def test_group_that_cannot_be_set_up_is_removed(split, monkeypatch):
+    groups = find_control_groups(split[0])
+    monkeypatch.setattr("pathlib.Path.write_text", lambda *_: (_ for _ in ()).throw(OSError(22, "Invalid argument")))
+    with pytest.raises(OSError, match="Invalid"):
+        groups.create(LIMITS)
+    assert not [folder for place in groups.places.values() for folder in place.iterdir()]
+
+
+def test_leftovers_of_the_dead_are_removed(tmp_path):
+    groups = ControlGroups(2, {"pids": tmp_path, "cpu": tmp_path})
+    for name in (f"{os.getpid()}-alive", "4194999-dead", "other"):
+        (tmp_path / name).mkdir()
+    groups.remove_leftovers()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{os.getpid()}-alive", "other"]
+
+
+def test_remove_tells_whether_all_is_gone(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    (two / "still").mkdir()
+    group = ControlGroup((one, two), None)
+
+    assert not group.remove()
+    (two / "still").rmdir()
+    assert group.remove()
+    assert group.remove()

@@ -1,0 +1,245 @@
+"""Leases, warm sandboxes and refusals of the host, over sandboxes that run nothing."""
+
+import asyncio
+
+import pytest
+
+from actors.core.errors import SandboxUnavailable
+from actors.sandbox.base import Capability, Level, Missing, SandboxSpec
+from actors.sandbox.host import SandboxHost, open_sandboxes
+from actors.sandbox.unavailable import UnavailableSandboxes
+from actors.testing.clock import FakeClock
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+async def host(backend, clock):
+    made = SandboxHost(backend, SandboxSpec(warm=0, idle_s=100, max_leased=2), backend.capability, clock=clock)
+    yield made
+    await made.aclose()
+
+
+async def test_session_keeps_one_and_sessions_share_none(host, backend):
+    await host.write("a", "f", b"1")
+    await host.write("b", "f", b"2")
+
+    assert (await host.read("a", "f", max_bytes=9)).data == b"1"
+    assert (await host.read("b", "f", max_bytes=9)).data == b"2"
+    assert len(backend.made) == 2
+
+
+async def test_first_calls_at_once_make_one(host, backend, until):
+    backend.gate.clear()
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(host.shell("a", str(n), timeout_s=1)) for n in range(5)]
+        await until(lambda: backend.creating)
+        backend.gate.set()
+
+    assert len(backend.made) == 1
+    assert {call.result().output for call in calls} == {"sandbox 0"}
+
+
+async def test_first_caller_that_gives_up_takes_nobody_with_it(host, backend, until):
+    backend.gate.clear()
+    first = asyncio.create_task(host.shell("a", "1", timeout_s=1))
+    second = asyncio.create_task(host.shell("a", "2", timeout_s=1))
+    await until(lambda: backend.creating)
+    first.cancel()
+    backend.gate.set()
+
+    assert (await second).output == "sandbox 0"
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_release_destroys_and_nothing_is_used_again(host, backend):
+    await host.write("a", "f", b"1")
+    await host.release("a")
+    await host.release("a")
+
+    assert backend.made[0].destroyed
+    assert await host.list("a") == ()
+    assert len(backend.made) == 2
+
+
+async def test_release_while_it_is_made_leaves_nothing(host, backend, until):
+    backend.gate.clear()
+    call = asyncio.create_task(host.shell("a", "1", timeout_s=1))
+    await until(lambda: backend.creating)
+    await host.release("a")
+    backend.gate.set()
+
+    with pytest.raises(SandboxUnavailable, match="released"):
+        await call
+    assert backend.made[0].destroyed
+    assert (await host.status()).leased == 0
+
+
+async def test_no_more_than_the_limit_are_leased(host):
+    await host.list("a")
+    await host.list("b")
+    with pytest.raises(SandboxUnavailable, match="All 2 sandboxes of this node are in use") as caught:
+        await host.list("c")
+    assert caught.value.details["max_leased"] == 2
+    assert (await host.status()).leased == 2
+
+    await host.release("a")
+    await host.list("c")
+
+
+async def test_lost_sandbox_is_said_once_and_replaced(host, backend):
+    await host.write("a", "f", b"1")
+    backend.made[0].lost = True
+
+    assert (await host.shell("a", "x", timeout_s=1)).verdict == "sandbox_lost"
+    assert backend.made[0].destroyed
+    assert (await host.shell("a", "x", timeout_s=1)).output == "sandbox 1"
+
+
+async def test_lost_sandbox_found_by_a_file_operation(host, backend):
+    await host.write("a", "f", b"1")
+    backend.made[0].lost = True
+
+    with pytest.raises(SandboxUnavailable, match="next call gets a new, empty one"):
+        await host.read("a", "f", max_bytes=1)
+    assert await host.list("a") == ()
+
+
+async def test_verdict_sandbox_lost_drops_it(host, backend):
+    await host.list("a")
+    backend.made[0].verdict = "sandbox_lost"
+
+    assert (await host.python("a", "x", timeout_s=1)).verdict == "sandbox_lost"
+    assert (await host.python("a", "x", timeout_s=1)).output == "sandbox 1"
+
+
+async def test_creation_that_fails_keeps_no_place(host, backend):
+    backend.failures = 3
+    for session in ("a", "b", "c"):
+        with pytest.raises(SandboxUnavailable, match="full"):
+            await host.shell(session, "x", timeout_s=1)
+    assert (await host.status()).leased == 0
+    assert (await host.shell("d", "x", timeout_s=1)).verdict == "ok"
+
+
+@pytest.fixture
+async def warm_host(backend, clock, until):
+    made = SandboxHost(backend, SandboxSpec(warm=2, idle_s=100), backend.capability, clock=clock)
+    made.start()
+    await until(lambda: len(backend.made) == 2)
+    yield made
+    await made.aclose()
+
+
+async def test_warm_ones_are_taken_and_replaced(warm_host, backend, until):
+    assert (await warm_host.status()).warm == 2
+
+    assert (await warm_host.shell("a", "x", timeout_s=1)).output == "sandbox 0"
+    await until(lambda: len(backend.made) == 3)
+
+    status = await warm_host.status()
+    assert (status.leased, status.warm) == (1, 2)
+
+
+async def test_dead_warm_one_is_not_handed_out(warm_host, backend):
+    backend.made[0].lost = True
+    assert (await warm_host.shell("a", "x", timeout_s=1)).output == "sandbox 1"
+    assert backend.made[0].destroyed
+
+
+async def test_refill_that_fails_is_tried_again_with_the_next_lease(warm_host, backend, clock, until):
+    backend.failures = 1
+    await warm_host.list("a")
+    await until(lambda: not backend.failures)
+    await clock.sleeping(2)  # the reaper and the refill's pause
+    clock.advance(5)
+    await warm_host.list("b")
+
+    await until(lambda: len(warm_host._warm) == 2)
+
+
+async def test_idle_ones_end_and_busy_ones_stay(warm_host, backend, clock, until):
+    await warm_host.list("idle")
+    await warm_host.list("used")
+    idle, used = backend.made[0], backend.made[1]
+    for _ in range(5):
+        await clock.sleeping(1)
+        clock.advance(25)
+        await warm_host.list("used")
+    await until(lambda: idle.destroyed)
+
+    assert not used.destroyed
+    assert (await warm_host.status()).leased == 1
+
+
+async def test_long_call_is_not_idleness(warm_host, backend, clock, until):
+    started, finish = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_args, **_options):
+        started.set()
+        await finish.wait()
+
+    await warm_host.list("a")
+    backend.made[0].write = slow
+    call = asyncio.create_task(warm_host.write("a", "f", b""))
+    await started.wait()
+    for _ in range(8):
+        await clock.sleeping(1)
+        clock.advance(25)
+    await clock.sleeping(1)
+
+    assert not backend.made[0].destroyed
+    finish.set()
+    await call
+
+
+async def test_close_destroys_leased_and_warm(warm_host, backend):
+    await warm_host.list("a")
+    await warm_host.aclose()
+    await warm_host.aclose()
+
+    assert all(sandbox.destroyed for sandbox in backend.made)
+    assert backend.closed
+    with pytest.raises(SandboxUnavailable, match="closed"):
+        await warm_host.list("a")
+
+
+async def test_open_gives_a_host_where_isolation_is_strong_enough(backend, clock):
+    host = await open_sandboxes(backend, SandboxSpec(warm=0), clock=clock)
+    assert isinstance(host, SandboxHost)
+    await host.aclose()
+
+
+@pytest.mark.parametrize(
+    ("level", "require"),
+    [
+        (Level.NONE, Level.NAMESPACE),
+        (Level.NONE, Level.NONE),
+        (Level.LANDLOCK, Level.NAMESPACE),
+        (Level.NAMESPACE, Level.VM),
+    ],
+)
+async def test_open_refuses_weaker_isolation_by_name_and_fix(backend, clock, level, require):
+    backend.capability = Capability("fake", level, missing=(Missing("user namespaces", "allow them"),))
+    sandboxes = await open_sandboxes(backend, SandboxSpec(), clock=clock, require=require)
+
+    assert isinstance(sandboxes, UnavailableSandboxes)
+    assert backend.closed
+    assert not backend.made
+    for call in (
+        sandboxes.shell("a", "x", timeout_s=1),
+        sandboxes.python("a", "x", timeout_s=1),
+        sandboxes.read("a", "f", max_bytes=1),
+        sandboxes.write("a", "f", b""),
+        sandboxes.list("a"),
+    ):
+        with pytest.raises(SandboxUnavailable, match=r"user namespaces \(fix: allow them\)") as caught:
+            await call
+        assert caught.value.details["missing"] == [["user namespaces", "allow them"]]
+    assert (await sandboxes.status()).capability.level is level
+    await sandboxes.release("a")
+    await sandboxes.aclose()
