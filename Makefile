@@ -1,22 +1,89 @@
-# Every target sets up what it needs; `make up` and `make test` work on a fresh clone.
+# Every target sets up what it needs: on a fresh Debian with Python 3.11, make and a package index, as root
+# or not, `make up` and `make test` work with nothing installed by hand.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-PYTHON ?= python3
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first of these that is a Python which Greenroom runs on.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell \
+	$(name) -c 'import sys; print("$(name)" if (3, 11) <= sys.version_info < (3, 14) else "")' 2>/dev/null </dev/null)))
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -q pyproject.toml
+PACKAGES := actors serve_app cluster
+
+# What is linted, typed and tested; a folder that is not there yet is left out.
+SUITES := $(wildcard tests/rules tests/unit tests/conformance tests/integration tests/chaos tests/e2e)
+
+.PHONY: help
+help:  ## List the targets
+	@awk -F':.*## ' '/^[a-z.]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Running ------------------------------------------------------------------------------------------------
+
+.PHONY: up
+up: .venv/ready  ## Start Greenroom in the foreground; options by ARGS="--port 8001"
+	@exec $(BIN)/greenroom up $(ARGS)
+
+.PHONY: down
+down: .venv/ready  ## Stop what `make up` or `greenroom up --detach` started
+	@$(BIN)/greenroom down $(ARGS)
+
+.PHONY: doctor
+doctor: .venv/ready  ## Check what this machine lacks
+	@$(BIN)/greenroom doctor $(ARGS)
+
+# Developing ---------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: .venv/dev  ## Run every test; options of pytest by ARGS="-k name"
+	@mkdir -p test-output
+	@without=; .ci/browser || { test -z "$${CI:-}"; without=--ignore=tests/e2e/chat_page; }; \
+		$(BIN)/python -m pytest --junitxml=test-output/junit.xml $(SUITES) $$without $(ARGS) </dev/null
+	@$(BIN)/python .ci/skipped.py test-output/junit.xml $${CI:+--none}
+
+.PHONY: check
+check: .venv/dev  ## Lint, format, types, import rules, lock files
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/locks.py
+
+.PHONY: fmt
+fmt: .venv/dev  ## Format, and mend what the linter can
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+.PHONY: bench
+bench: .venv/dev  ## Measure, beside a baseline; figures go to bench.json
+	$(BIN)/python -m tests.bench.run $(ARGS) </dev/null
 
 .PHONY: lock
 lock: .venv/dev  ## Pin every version again, with hashes and without index addresses
 	$(BIN)/$(COMPILE) --extra build -o requirements.lock --upgrade
 	$(BIN)/$(COMPILE) --extra build --extra dev -c requirements.lock -o requirements-dev.lock --upgrade
 
-# Ray starts twice as fast from compiled files, and PYTHONDONTWRITEBYTECODE may forbid writing them later.
+.PHONY: clean
+clean:  ## Remove what was built here; the data in ~/.greenroom stays
+	rm -rf .venv dist test-output bench.json .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installing ---------------------------------------------------------------------------------------------
+
+.PHONY: .venv
+.venv: .venv/ready  ## Install what Greenroom runs on, from requirements.lock
+
+# Compiled here, because Ray starts twice as fast from compiled files and PYTHONDONTWRITEBYTECODE may keep
+# them from being written later.
 .venv/ready: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@.ci/venv "$(PYTHON)"
+	$(PIP) --compile --require-hashes --no-deps -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q $(PACKAGES)
 	touch $@
 
 .venv/dev: .venv/ready requirements-dev.lock
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	$(PIP) --compile --require-hashes --no-deps -r requirements-dev.lock
 	touch $@

@@ -1,5 +1,8 @@
 """The HTTP application over its services. Needs no Ray: tests run it in one process."""
 
+from collections.abc import Callable
+from typing import Any
+
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
@@ -8,6 +11,8 @@ from .auth import KeyGate
 from .middleware import JSON_OVERHEAD, Border
 from .routes import chat, health, models, page, sessions, turns
 from .services import Services
+
+PROBLEM_SCHEMA = "#/components/schemas/Problem"
 
 DESCRIPTION = """\
 Every session is a stateful actor that holds its memory and its cost. Say something with `POST /api/v1/chat`.
@@ -40,4 +45,24 @@ def create_api(services: Services) -> FastAPI:
         new_id=services.new_id,
         max_body_bytes=services.settings.message_max_bytes * JSON_OVERHEAD,
     )
+    _describe_problems(app)
     return app
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Errors are problem documents in the OpenAPI document too; FastAPI would describe them as plain JSON."""
+    plain: Callable[[], dict[str, Any]] = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = plain()
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    for status, response in operation["responses"].items():
+                        content = response.get("content", {})
+                        if status >= "400" and PROBLEM_SCHEMA in str(content.get("application/json")):
+                            content["application/problem+json"] = content.pop("application/json")
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi

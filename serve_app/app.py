@@ -22,6 +22,7 @@ from actors.sandbox.base import Level
 from actors.wiring.api import ApiParts, open_api
 from actors.wiring.models import model_source
 
+from . import health
 from .api import create_api
 from .services import CheckResult, Services
 
@@ -83,13 +84,18 @@ class Checks:
         if not status.hosts:
             return CheckResult("sessions", "unhealthy", "no session actor is there")
         message = f"{status.sessions} sessions in {len(status.hosts)} session actors"
+        if len(status.silent) == len(status.hosts):
+            return CheckResult("sessions", "unhealthy", "no session actor answers")
         if status.silent:
             return CheckResult("sessions", "warning", f"{message}; silent: {', '.join(status.silent)}")
         return CheckResult("sessions", "healthy", message)
 
     async def check_sandbox(self) -> CheckResult:
         try:
-            capability = (await self._parts.sandboxes.status()).capability
+            async with asyncio.timeout(health.CHECK_S / 2):
+                capability = (await self._parts.sandboxes.status()).capability
+        except TimeoutError:
+            return CheckResult("sandbox", "warning", "tools that run code are off: the sandbox actor is still loading")
         except GreenroomError as error:
             return CheckResult("sandbox", "warning", f"tools that run code are off: {error.message}")
         lacks = "; ".join(f"{missing.what} ({missing.fix})" for missing in capability.missing)

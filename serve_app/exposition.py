@@ -6,6 +6,7 @@ process ends, and Prometheus would take that for a reset of them all.
 
 from collections.abc import Mapping
 
+import structlog
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -18,15 +19,24 @@ class _Merged(Collector):
     def collect(self) -> list[Metric]:
         families: dict[str, Metric] = {}
         for process, text in self._expositions.items():
-            for family in text_string_to_metric_families(text.decode()):
+            for family in _parsed(process, text):
                 merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
                     merged.samples.append(sample._replace(labels={**sample.labels, "process": process}))
         return list(families.values())
 
 
+def _parsed(process: str, text: bytes) -> list[Metric]:
+    try:
+        return list(text_string_to_metric_families(text.decode()))
+    except ValueError:
+        # One process that answers nonsense must not take the others' numbers away.
+        structlog.get_logger("greenroom.metrics").warning("exposition not readable", process=process)
+        return []
+
+
 def merged(expositions: Mapping[str, bytes]) -> bytes:
-    """Prometheus's text format. Raises ValueError when an exposition is not in that format."""
+    """Prometheus's text format. What is not in that format is left out, and logged."""
     registry = CollectorRegistry()
     registry.register(_Merged(expositions))
     return generate_latest(registry)

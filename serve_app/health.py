@@ -29,6 +29,8 @@ class Health:
             return CheckResult(name, "unhealthy", f"no answer within {CHECK_S:g} s")
         except GreenroomError as error:
             return CheckResult(name, "unhealthy", error.message)
+        except Exception as error:  # noqa: BLE001 - a check that breaks is a finding, and must not hide the others
+            return CheckResult(name, "unhealthy", f"the check failed: {type(error).__name__}")
 
 
 def worst(results: Iterable[CheckResult]) -> Literal["healthy", "warning", "unhealthy"]:

@@ -13,7 +13,7 @@ from actors.core import telemetry
 from actors.core.clock import Clock
 from actors.core.ids import NewId
 
-from .problems import problem
+from .problems import BodyTooLarge, problem
 from .sse import EVENT_STREAM
 
 # Scripts, styles and connections of this origin only; /docs is Swagger UI, which writes inline.
@@ -33,10 +33,6 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 JSON_OVERHEAD = 8
 """A character of a message may take so many bytes of JSON; beyond that a body cannot be a valid message."""
-
-
-class _TooLarge(Exception):
-    """The body grew past the limit while it was read."""
 
 
 class Border:
@@ -81,10 +77,10 @@ class Border:
             if length is not None and not _NUMBER.fullmatch(length):
                 refusal = problem(request_id, path, code="malformed", detail="Content-Length is no number")
             elif int(length or 0) > self._max_body_bytes:
-                raise _TooLarge
+                raise BodyTooLarge
             else:
                 await self._app(scope, self._limited(receive), send)
-        except _TooLarge:
+        except BodyTooLarge:
             if answer.status is not None:
                 raise
             detail = f"the body is larger than {self._max_body_bytes:,} bytes"
@@ -105,7 +101,7 @@ class Border:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._max_body_bytes:
-                raise _TooLarge
+                raise BodyTooLarge
             return message
 
         return limited

@@ -47,6 +47,11 @@ STATUS: dict[str, int] = {
 
 RETRY_AFTER_S = 1
 
+
+class BodyTooLarge(Exception):
+    """The body of a request grew past the limit while it was read."""
+
+
 _TYPE = "urn:greenroom:problem:"
 _OF_STATUS = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "message_too_large"}
 
@@ -132,4 +137,6 @@ async def _of_http(request: Request, error: Exception) -> Response:
     code = _OF_STATUS.get(error.status_code, "internal")
     if isinstance(error.__cause__, UnicodeEncodeError):
         code = "invalid_input"  # a lone surrogate in a name: JSON can say it, text it is not
+    if isinstance(error.__cause__, BodyTooLarge):
+        code = "message_too_large"
     return _respond(request, code=code, detail=str(error.detail), headers=error.headers)

@@ -204,3 +204,8 @@ class Problem(BaseModel):
     request_id: str
     retryable: bool
     errors: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route of the API describes as its errors: these, and those that every one has."""
+    return {status: {"model": Problem} for status in (401, 403, *statuses)}

@@ -84,4 +84,7 @@ async def frames(
         for preview in batch.previews:
             if turn_id is None or preview.turn_id == turn_id:
                 chunk += preview_frame(preview)
-        yield bytes(chunk) or PING
+        if chunk:
+            yield bytes(chunk)
+        elif not batch.events and not batch.previews:
+            yield PING

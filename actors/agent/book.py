@@ -96,9 +96,9 @@ class SessionBook:
                 ).one_or_none()
                 if cursor is None:
                     raise SessionNotFound(f"the cursor {after!r} is no session of yours", session_id=after)
-                query = query.where(
-                    sa.tuple_(SESSIONS.c.created_at, SESSIONS.c.id) < sa.tuple_(cursor.created_at, cursor.id)
-                )
+                older = SESSIONS.c.created_at < cursor.created_at
+                at_once = sa.and_(SESSIONS.c.created_at == cursor.created_at, SESSIONS.c.id < cursor.id)
+                query = query.where(sa.or_(older, at_once))
             rows = connection.execute(query).all()
             return tuple(self._session(row) for row in rows[:limit]), len(rows) > limit
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ..core import telemetry
 from ..core.clock import Clock
-from ..core.errors import AtCapacity, Draining, NotHere, SessionExists
+from ..core.errors import AtCapacity, Draining, NotHere, SessionExists, SessionNotFound
 from ..core.events import SessionCreated
 from ..sandbox.base import Sandboxes
 from .journal import FIRST_EPOCH, Journal
@@ -86,7 +86,7 @@ class SessionHost:
     async def forget(self, session_id: str) -> None:
         session = self._sessions.pop(session_id, None)
         if session is not None:
-            await session.leave(grace_s=0)
+            await session.leave(grace_s=0, reason=SessionNotFound(session_id=session_id))
         telemetry.ACTIVE_SESSIONS.set(len(self._sessions))
         await self._sandboxes.release(session_id)
 

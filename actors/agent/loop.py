@@ -14,7 +14,7 @@ from ..core.events import Failure, StopReason, TurnCancelled, TurnCompleted, Tur
 from ..ledger.book import AttemptClosed
 from .limits import TurnLimits
 from .log import SessionLog
-from .model_call import ModelCall
+from .model_call import ModelCall, account
 from .state import TurnState
 from .tool_calls import ToolCalls, close_open, lose_started
 
@@ -67,9 +67,9 @@ class TurnLoop:
         `lost_attempts` are the model calls that were under way: nobody knows what they cost.
         """
         recoveries = turn.recoveries + 1
+        log.stage(TurnRecovering(recoveries), turn.id)
         for attempt_id in lost_attempts:
-            log.stage_attempt(AttemptClosed(attempt_id, "lost", self._clock.now()))
-        log.stage(TurnRecovering(recoveries, attempt_lost=bool(lost_attempts)), turn.id)
+            account(log, turn, AttemptClosed(attempt_id, "lost", self._clock.now()))
         lose_started(log, turn)
         if recoveries <= self._max_recoveries:
             return True

@@ -77,10 +77,12 @@ class ModelCall:
             await log.flush()
         except asyncio.CancelledError:
             # Nothing was sent: the row must not say that money may have been spent.
-            log.stage_attempt(
+            account(
+                log,
+                turn,
                 AttemptClosed(
                     attempt.id, "not_sent", self._clock.now(), usage=Usage(), cost_usd=_NOTHING, cost_source="free"
-                )
+                ),
             )
             raise
         request = ModelRequest(
@@ -195,17 +197,7 @@ class ModelCall:
         self._close(closed, attempt, log, turn)
 
     def _close(self, closed: AttemptClosed, attempt: _Attempt, log: SessionLog, turn: TurnState) -> None:
-        log.stage_attempt(closed)
-        log.stage(
-            UsageUpdated(
-                attempt.id,
-                closed.model or turn.model,
-                closed.spent,
-                log.state.spent + closed.spent,
-                cost_source=closed.cost_source,
-            ),
-            turn.id,
-        )
+        account(log, turn, closed)
         telemetry.LLM_REQUESTS.labels(telemetry.model_label(turn.model), closed.provider or "", closed.outcome).inc()
         telemetry.LLM_SECONDS.labels(telemetry.model_label(turn.model)).observe(
             self._clock.monotonic() - attempt.started
@@ -229,6 +221,21 @@ class ModelCall:
             taken.add(call_id)
             unique.append(ToolCall(call_id, _plain(call.name), mended(call.arguments)))
         return tuple(unique)
+
+
+def account(log: SessionLog, turn: TurnState, closed: AttemptClosed) -> None:
+    """Stage the end of an attempt: its ledger row, and the event that adds it to the session's total."""
+    log.stage_attempt(closed)
+    log.stage(
+        UsageUpdated(
+            closed.id,
+            closed.model or turn.model,
+            closed.spent,
+            log.state.spent + closed.spent,
+            cost_source=closed.cost_source,
+        ),
+        turn.id,
+    )
 
 
 def _plain(name: str) -> str:

@@ -145,6 +145,7 @@ class Session:
         """See `Sessions.cancel`."""
         turn = self.log.state.turns.get(turn_id)
         if turn is None:
+            await self.log.flush()  # its end may be staged and not yet written
             return self._results.get(turn_id)
         if self._running is not None and self._running.turn.id == turn_id:
             await self._cancel_running(self._running)
@@ -165,17 +166,21 @@ class Session:
             if running.turn.outcome is None:
                 running.task.cancel()
 
-    async def leave(self, *, grace_s: float) -> None:
-        """Stop without ending the turn: after `grace_s` it is left to whoever activates the session next."""
+    async def leave(self, *, grace_s: float, reason: GreenroomError | None = None) -> None:
+        """Stop without ending the turn: after `grace_s` it is left to whoever activates the session next.
+
+        Readers are told `reason`, by default that the session is lost here.
+        """
+        reason = reason or SessionLost(session_id=self.session_id)
         self._leaving = True
         if self._running is None:
-            self.log.lose(SessionLost(session_id=self.session_id))
+            self.log.lose(reason)
             return
         task = self._running.task
         await asyncio.wait([task], timeout=grace_s)
         if not task.done():
             # Lost, not cancelled: the turn has not ended, it goes on elsewhere.
-            self.log.lose(SessionLost(session_id=self.session_id))
+            self.log.lose(reason)
             await asyncio.wait([task], timeout=CANCEL_S)
 
 

@@ -21,7 +21,6 @@ from ..core.events import (
     TurnCancelled,
     TurnCompleted,
     TurnFailed,
-    TurnRecovering,
     TurnStarted,
     UsageUpdated,
 )
@@ -189,8 +188,6 @@ class SqlJournal:
             match event.body:
                 case TurnStarted():
                     header["status"] = "running"
-                case TurnRecovering(attempt_lost=True):
-                    header["cost_known"] = False
                 case TurnCompleted() | TurnFailed() | TurnCancelled():
                     header["status"] = "idle"
                 case UsageUpdated(session=total):

@@ -32,8 +32,6 @@ OUTCOME_UNKNOWN = (
     "It was not run again. Check its effects before you repeat it."
 )
 
-UNKNOWN_COST = Spent(cost_known=False)
-
 REMEMBERED_MESSAGES = 256
 """How many of the newest messages are known by id, so that one that is sent again is not run again."""
 
@@ -130,9 +128,6 @@ class SessionState:
                 self.transcript.append(UserMessage(turn.content))
             case TurnRecovering() as body:
                 turn.recoveries = body.recoveries
-                if body.attempt_lost:
-                    turn.spent += UNKNOWN_COST
-                    self.spent += UNKNOWN_COST
             case MessageCompleted() as body:
                 turn.steps += 1
                 turn.answer, turn.finish_reason = body.content, body.finish_reason

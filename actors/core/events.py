@@ -102,13 +102,9 @@ class TurnStarted:
 
 @dataclass(frozen=True, slots=True)
 class TurnRecovering:
-    """The process that ran the turn is gone; another one goes on with it.
-
-    `attempt_lost`: a model call may have been under way, and nobody knows what it cost.
-    """
+    """The process that ran the turn is gone; another one goes on with it."""
 
     recoveries: int
-    attempt_lost: bool = False
     type: Literal["turn.recovering"] = "turn.recovering"
 
 

@@ -4,9 +4,13 @@ Names follow the project's deployment guide. Users are no labels: money by user 
 """
 
 import logging
+import resource
+import sys
+from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from structlog.tracebacks import ExceptionDictTransformer
 
 REGISTRY = CollectorRegistry()
 
@@ -53,7 +57,8 @@ LLM_FIRST_TOKEN_SECONDS = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30),
     registry=REGISTRY,
 )
-COST_DOLLARS = Counter("agent_cost_spent_dollars", "Known cost of model calls.", ["model", "kind"], registry=REGISTRY)
+# A gauge by name only, as the deployment guide has it: it never falls within a process.
+COST_DOLLARS = Gauge("agent_cost_spent_dollars", "Known cost of model calls.", ["model", "kind"], registry=REGISTRY)
 ACTIVE_SESSIONS = Gauge("agent_active_sessions", "Sessions resident in this process.", registry=REGISTRY)
 RUNNING_TURNS = Gauge("agent_running_turns", "Turns running in this process.", registry=REGISTRY)
 ACTIVATION_SECONDS = Histogram(
@@ -72,6 +77,16 @@ JOURNAL_COMMIT_EVENTS = Histogram(
     registry=REGISTRY,
 )
 
+
+MEMORY_BYTES = Gauge("agent_memory_usage_bytes", "Memory of this process.", ["type"], registry=REGISTRY)
+
+
+def _resident_bytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return float(pages * resource.getpagesize())
+
+
+MEMORY_BYTES.labels("rss").set_function(_resident_bytes)
 
 _MODEL_LABELS: set[str] = set()
 _MAX_MODEL_LABELS = 100
@@ -98,9 +113,11 @@ def configure_logging(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            # Without the values of variables: they are keys, and what users said.
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

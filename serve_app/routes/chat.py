@@ -14,7 +14,7 @@ from ..answers import respond, wants_stream
 from ..auth import Chatter, Wired
 from ..problems import problem
 from ..replay import ended_turn
-from ..schemas import Accepted, ChatRequest, ChatResponse, Problem
+from ..schemas import Accepted, ChatRequest, ChatResponse, errors
 from ..services import Services
 
 router = APIRouter(prefix="/api/v1", tags=["chat"])
@@ -28,7 +28,7 @@ RESPOND_ASYNC = "respond-async"
     responses={
         200: {"content": {sse.EVENT_STREAM: {"example": sse.EXAMPLE}}},
         202: {"model": Accepted, "description": "`Prefer: respond-async`, or the turn takes long: follow its events."},
-        **{code: {"model": Problem} for code in (401, 404, 413, 422, 502, 503)},
+        **errors(400, 404, 413, 422, 502, 503),
     },
 )
 async def chat(

@@ -10,7 +10,7 @@ from actors.core.events import SessionCreated
 from .. import present, sse
 from ..answers import respond, wants_stream
 from ..auth import Reader, Wired, Writer
-from ..schemas import SESSION_ID, EventPage, Problem, SessionOut, SessionPage, SessionRequest
+from ..schemas import SESSION_ID, EventPage, SessionOut, SessionPage, SessionRequest, errors
 from .chat import check_model
 
 MAX_PAGE = 500
@@ -20,7 +20,7 @@ MAX_SEQ = 2**63 - 1
 router = APIRouter(
     prefix="/api/v1/sessions",
     tags=["sessions"],
-    responses={code: {"model": Problem} for code in (401, 404, 422)},
+    responses=errors(404, 422),
 )
 
 SessionId = Annotated[str, Path(pattern=SESSION_ID)]
@@ -45,7 +45,7 @@ async def list_sessions(
     )
 
 
-@router.post("", status_code=201, response_model=SessionOut, responses={409: {"model": Problem}})
+@router.post("", status_code=201, response_model=SessionOut, responses=errors(400, 409, 413))
 async def create_session(body: SessionRequest, services: Wired, principal: Writer) -> Response:
     """Open a session. With an `id` that is already yours it is found: 200, and nothing changes."""
     if body.model is not None:

@@ -8,11 +8,9 @@ from starlette.responses import Response
 from .. import present
 from ..answers import respond
 from ..auth import Chatter, Reader, Wired
-from ..schemas import SESSION_ID, Problem, TurnOut
+from ..schemas import SESSION_ID, TurnOut, errors
 
-router = APIRouter(
-    prefix="/api/v1/turns", tags=["turns"], responses={code: {"model": Problem} for code in (401, 404, 422)}
-)
+router = APIRouter(prefix="/api/v1/turns", tags=["turns"], responses=errors(404, 422))
 
 TurnId = Annotated[str, Path(pattern=SESSION_ID)]
 

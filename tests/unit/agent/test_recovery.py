@@ -62,7 +62,7 @@ async def test_a_model_call_that_was_cut_off_is_repeated_under_its_own_number(
     await world.die(dead)
     result = await settled(world.host(ScriptedLLM([says("I am back")])), world, command)
     assert (result.message, result.steps) == ("I am back", 1)
-    assert [(a.state, a.outcome) for a in await world.attempts()] == [("dispatched", None), ("settled", "stop")]
+    assert [(a.state, a.outcome) for a in await world.attempts()] == [("ended", "lost"), ("settled", "stop")]
 
 
 async def test_what_a_lost_attempt_cost_is_not_known(world: Any, until: Callable[..., Any]) -> None:

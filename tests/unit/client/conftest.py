@@ -122,14 +122,13 @@ def driver(request: pytest.FixtureRequest) -> Driver:
     return Driver(is_async=request.param == "async")
 
 
-@dataclass(frozen=True)
 class Wire:
-    """The makers of what travels, for tests that cannot import a conftest."""
+    """The makers of what travels, for tests, which cannot import a conftest."""
 
-    event: Callable[..., str] = staticmethod(event)
-    delta: Callable[..., str] = staticmethod(delta)
-    stream: Callable[..., httpx.Response] = staticmethod(stream)
-    problem: Callable[..., httpx.Response] = staticmethod(problem)
+    event = staticmethod(event)
+    delta = staticmethod(delta)
+    stream = staticmethod(stream)
+    problem = staticmethod(problem)
 
 
 @pytest.fixture

@@ -1,0 +1,171 @@
+"""The `greenroom` command. What a subcommand needs is loaded when it runs, so that `--help` is quick."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from actors.core.settings import Settings
+
+app = typer.Typer(
+    name="greenroom",
+    help="Run Greenroom, a runtime for LLM agents, on this machine.\n\n"
+    "`greenroom up` starts it and prints where everything is. `greenroom chat` talks to it from the terminal.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of databases, keys and logs.  [default: $GREENROOM_HOME or ~/.greenroom]", show_default=False
+    ),
+]
+Host = Annotated[
+    str | None,
+    typer.Option(help="Address; 0.0.0.0 lets other machines in.  [default: 127.0.0.1]", show_default=False),
+]
+Port = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Port of chat page and API.  [default: 8000]", show_default=False),
+]
+DashboardPort = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=65535, help="Port of Ray's dashboard.  [default: 8265 or the next free one]", show_default=False
+    ),
+]
+
+
+@app.command()
+def up(
+    home: Home = None,
+    host: Host = None,
+    port: Port = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready, and let it run on.")] = False,
+    dashboard: Annotated[bool, typer.Option(help="Run Ray's dashboard; without it about 200 MB are saved.")] = True,
+    dashboard_port: DashboardPort = None,
+    timings: Annotated[bool, typer.Option("--timings", help="Say how long each phase of the start took.")] = False,
+) -> None:
+    """Start Greenroom, in the foreground unless `--detach` is given.
+
+    Nothing has to be installed or configured: without an API key it runs the offline demo model. Set
+    `OPENROUTER_API_KEY`, or `GREENROOM_LLM_BASE_URL` for an OpenAI-compatible server, to talk to a real
+    one. Every setting is a `GREENROOM_…` variable.
+    """
+    from . import launch  # noqa: PLC0415 - see the module's docstring
+    from .report import print_report  # noqa: PLC0415 - see the module's docstring
+
+    console = Console()
+    settings = _settings(home=home, host=host, port=port, dashboard_port=dashboard_port)
+    try:
+        ready = launch.prepare(settings, dashboard=dashboard, timings=timings)
+        if ready.note:
+            console.print(ready.note, style="yellow", soft_wrap=True)
+        if not detach:
+            launch.run_here(ready)
+        with console.status("Starting …"):
+            state = launch.run_detached(ready)
+    except launch.CannotStart as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("Interrupted; what was started has been stopped.", code=130)
+    print_report(console, state, timings=timings)
+    console.print("Stop it with `greenroom down`.", style="dim")
+
+
+@app.command()
+def down(
+    home: Home = None,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for running turns and a clean stop.")] = 60.0,
+) -> None:
+    """Stop what `greenroom up` started, and nothing else. Running turns get some seconds to end.
+
+    Doing it twice is harmless. A turn that did not end goes on at the next start.
+    """
+    from . import stop  # noqa: PLC0415 - see the module's docstring
+
+    typer.echo(stop.stop(_settings(home=home).home_dir, timeout_s=timeout))
+
+
+@app.command()
+def status(home: Home = None) -> None:
+    """Say what runs, where, and how it feels.
+
+    Exit code: 0 runs and is ready, 1 runs but is not ready, 3 does not run.
+    """
+    from . import status as status_report  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(status_report.show(Console(), _settings(home=home)))
+
+
+@app.command()
+def doctor(home: Home = None) -> None:
+    """Check what Greenroom needs on this machine, and name the fix of what is missing.
+
+    Exit code 1 when something required is missing.
+    """
+    from . import doctor as examination  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(examination.show(Console(), _settings(home=home)))
+
+
+@app.command()
+def chat(
+    home: Home = None,
+    session: Annotated[str | None, typer.Option(help="Go on in this session instead of a new one.")] = None,
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", help="Say this, print the answer, and leave.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model of this session; see `GET /api/v1/models`.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of a server elsewhere; give its --key-file too.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="File with the API key for --url.")] = None,
+) -> None:
+    """Talk to an agent. Shows the tools it uses and what it costs.
+
+    Ctrl-C cancels the turn that runs, Ctrl-D leaves.
+    """
+    from . import chat as conversation  # noqa: PLC0415 - see the module's docstring
+
+    home_dir = _settings(home=home).home_dir
+    raise typer.Exit(
+        conversation.run(home_dir, session_id=session, message=message, model=model, url=url, key_file=key_file)
+    )
+
+
+@app.command()
+def env(home: Home = None) -> None:
+    """Print the variables that let `ray job submit`, and scripts, reach the running cluster.
+
+    Use it as `eval "$(greenroom env)"`.
+    """
+    from . import connection  # noqa: PLC0415 - see the module's docstring
+
+    try:
+        for line in connection.exports(_settings(home=home).home_dir):
+            typer.echo(line)
+    except connection.NotRunning as error:
+        _fail(str(error), code=3)
+
+
+def _settings(**given: object) -> "Settings":
+    from .environment import WrongSettings, read_settings  # noqa: PLC0415 - see the module's docstring
+
+    try:
+        return read_settings(**given)
+    except WrongSettings as error:
+        _fail(str(error))
+
+
+def _fail(message: str, *, code: int = 1) -> NoReturn:
+    typer.secho(message, err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    app()

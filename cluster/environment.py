@@ -1,0 +1,130 @@
+"""The environment of every process of a run: Ray reads most of its settings here, before it starts.
+
+Several clusters may share a machine, so every file and port is the run's own, and what can be bound to
+loopback is.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from actors.core.settings import Settings, inherited_environment
+
+from .ports import free_ports
+from .processes import RUN_MARK
+
+_DROPPED = (
+    "PYTHONDONTWRITEBYTECODE",  # Ray starts two to three times slower without compiled files
+    "RAY_ADDRESS",  # the address of some other cluster
+)
+
+_RELOAD_SURVIVAL_S = 24 * 3600
+"""HAProxy ends the streams of a configuration that was replaced after so long; Ray's default is 120 s."""
+
+
+class WrongSettings(Exception):
+    """A setting has a value that it cannot have; the message names its variable."""
+
+
+def read_settings(**given: Any) -> Settings:
+    """The settings of the environment; what is given and not None wins. Raises `WrongSettings`."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        wrong = (f"GREENROOM_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors())
+        raise WrongSettings("; ".join(wrong)) from error
+
+
+def run_environment(settings: Settings, *, run_id: str, run_dir: Path, ray_token_file: Path) -> dict[str, str]:
+    """What the supervisor of a run starts with, and every process below it inherits."""
+    environment = {name: value for name, value in inherited_environment().items() if name not in _DROPPED}
+    return {
+        **environment,
+        RUN_MARK: run_id,
+        "GREENROOM_HOME": str(settings.home_dir),
+        "GREENROOM_HOST": settings.host,
+        "GREENROOM_PORT": str(settings.port),
+        "GREENROOM_DASHBOARD_PORT": str(settings.dashboard_port),
+        # A file named like a package of ours in the working directory must not be imported.
+        "PYTHONSAFEPATH": "1",
+        **connection_environment(ray_token_file),
+        **_ray(),
+        **_serve(run_dir, haproxy_wrapper(settings.home_dir)),
+    }
+
+
+def connection_environment(ray_token_file: Path) -> dict[str, str]:
+    """What a process outside needs to connect to the run's Ray: a notebook, `ray job submit`."""
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(ray_token_file),
+    }
+
+
+def _ray() -> dict[str, str]:
+    dashboard_metrics, autoscaler_metrics = free_ports(2)
+    return {
+        # Despite its name it works on every system: the node's address is 127.0.0.1, and so Ray's
+        # servers listen on loopback and not on every interface.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "DASHBOARD_METRIC_PORT": str(dashboard_metrics),
+        "AUTOSCALER_METRIC_PORT": str(autoscaler_metrics),
+    }
+
+
+def _serve(run_dir: Path, haproxy: Path) -> dict[str, str]:
+    files = run_dir / "h"  # HAProxy's sockets are 70 characters below, and 97 are the limit
+    metrics, stats, fallback_http, fallback_grpc, replicas = free_ports(5)
+    # The kernel's free ports lie in the range it also gives to outgoing connections; replicas look for
+    # theirs below it, each run from a start of its own.
+    first_replica = 20_000 + replicas % 100 * 100
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(files / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(files / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(files / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(files),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(files / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        # A socket that nobody reads: the access log is the API's own, and has no second copy in syslog.
+        "RAY_SERVE_HAPROXY_LOG_TARGET": str(files / "log.sock"),
+        "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(_RELOAD_SURVIVAL_S),
+        # It follows the setting above by default, and would keep the ports of replaced replicas for a day.
+        "RAY_SERVE_PORT_QUARANTINE_S": "150",
+        # By default a proxy has 5 s to start, and is killed on a machine that is busy.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first_replica),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first_replica + 1000),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
+    }
+
+
+def haproxy_wrapper(home: Path) -> Path:
+    # Not in /tmp, where some machines allow no programs.
+    return home / "haproxy-on-loopback"
+
+
+def write_haproxy_wrapper(home: Path, binary: str) -> None:
+    """A script that Ray runs in HAProxy's place, which closes the ports that Ray's template leaves open.
+
+    The template binds the metrics and the statistics page to every interface, without authentication.
+    """
+    wrapper = haproxy_wrapper(home)
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        'for word; do [ "$before" = -f ] && config=$word; before=$word; done\n'
+        "sed -i 's/^\\( *bind \\)\\*\\{0,1\\}:\\([0-9]\\)/\\1127.0.0.1:\\2/' \"$config\" || exit 1\n"
+        f'exec "{binary}" "$@"\n'
+    )
+    wrapper.chmod(0o700)
