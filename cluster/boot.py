@@ -5,6 +5,7 @@ Importing this takes a second, because the whole runtime comes with it.
 
 import asyncio
 import logging
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -36,6 +37,7 @@ class Boot:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._controller_asked = threading.Event()
 
     def prepare(self) -> None:
         """Bring the database to this version's schema and see to the admin's key."""
@@ -56,7 +58,10 @@ class Boot:
         http = {"host": self._settings.host, "port": self._settings.port}
         with ThreadPoolExecutor(1, "serve-start") as thread:
             starting = thread.submit(serve.start, http_options=http, proxy_location="HeadOnly")
-            _await_controller(starting)
+            try:
+                _await_controller(starting)
+            finally:
+                self._controller_asked.set()
             serve.run_many(
                 [serve.RunTarget(target=build(self._settings), name=APP, route_prefix="/")],
                 wait_for_ingress_deployment_creation=False,
@@ -76,7 +81,11 @@ class Boot:
         return "; ".join(messages) or application.message
 
     async def start_actors(self) -> None:
-        """Create the actors and wait until sessions can be served; see `actors.start`."""
+        """Create the actors and wait until sessions can be served; see `actors.start`.
+
+        Comes after Serve's controller in the queue of processes to start: most of a start waits for it.
+        """
+        await asyncio.to_thread(self._controller_asked.wait, CONTROLLER_S)
         await start_actors(self._settings)
 
     async def drain(self, grace_s: float) -> None:

@@ -17,6 +17,7 @@ from actors.security.keys import ensure_admin_key
 from actors.store.migrate import upgrade
 from actors.core.clock import SystemClock
 from actors.wiring.store import api_keys, open_database
+from serve_app.calls import error_from
 
 SLOW = {"reply": {"text": ["One ", "two ", "three ", "four"], "gap_s": 0.5}}
 ENDLESS = {"reply": {"text": ["Wait", " for", " ever"], "cut_after": 4, "ending": "hang"}}
@@ -52,7 +53,7 @@ def key(served) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(run_node, connected, serve_environment, served, key):
-    order = {"serve": json.loads(served.model_dump_json())}
+    order = {"serve": json.loads(served.model_dump_json()), "small": "/small"}
     with run_node(order, **serve_environment) as address, connected(address):
         yield
 
@@ -266,6 +267,22 @@ async def test_errors_come_through_the_proxy_as_they_are(http):
     ):
         response = await http.request(method, path)
         assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+        assert response.headers.get_list("x-request-id") == [response.json()["request_id"]]
+
+
+async def test_more_requests_than_a_replica_takes_are_told_to_come_back(http):
+    """Serve answers these before our code sees them: in its own words, which the client has to understand."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(http.post("/small/api/v1/chat", json=said(SLOW))) for _ in range(16)]
+
+    answers = [task.result() for task in tasks]
+    taken = [answer for answer in answers if answer.status_code == 200]
+    assert 2 <= len(taken) < 16, [answer.text for answer in answers]
+    assert {answer.json()["message"] for answer in taken} == {"One two three four"}
+    for answer in answers:
+        if answer not in taken:
+            assert answer.status_code in {429, 503}
+            assert error_from(answer.status_code, answer.content).retryable
 
 
 async def test_the_replica_is_replaced_when_it_dies_and_turns_do_not_notice(http, short_dir, eventually):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class Home:
     """A home folder, and the command with it."""
 
     folder: Path
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)
     command: Path = COMMAND
 
     def greenroom(self, *arguments: str, stdin: str = "", timeout_s: float = 60) -> subprocess.CompletedProcess[str]:

@@ -277,7 +277,7 @@ async def check_ledger(world: Any, events: list[Event]) -> None:
     assert usage == total.usage
     assert sum(attempt.cost_micros or 0 for attempt in attempts) == total.cost_micros
     accounted = {e.body.attempt_id for e in events if isinstance(e.body, UsageUpdated)}
-    assert {a.id for a in attempts if a.state != "dispatched"} == accounted
+    assert {attempt.id for attempt in attempts} == accounted, "an attempt was left open"
     by_turn = {
         e.turn_id: sum((a.cost_micros or 0) for a in attempts if a.turn_id == e.turn_id)
         for e in events
@@ -287,6 +287,7 @@ async def check_ledger(world: Any, events: list[Event]) -> None:
     row = await world.database.read(lambda c: c.execute(sa.select(SESSIONS)).one())
     assert (row.prompt_tokens, row.completion_tokens) == (usage.prompt_tokens, usage.completion_tokens)
     assert (row.cost_micros, row.cost_known) == (total.cost_micros, total.cost_known)
+    assert row.cost_known == all(attempt.cost_micros is not None for attempt in attempts)
     assert row.status == "idle"
     open_turns = await world.database.read(lambda c: c.execute(sa.select(TURNS).where(TURNS.c.finished_at.is_(None))))
     assert not list(open_turns)

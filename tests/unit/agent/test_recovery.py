@@ -216,6 +216,28 @@ async def test_drain_lets_a_turn_end_within_its_grace(world: Any, until: Callabl
     await asyncio.wait_for(draining, 5)
 
 
+async def test_a_session_that_arrives_while_its_host_drains_runs_nothing_there(
+    world: Any, until: Callable[..., Any]
+) -> None:
+    first = ScriptedLLM([[asyncio.Event()]])
+    dead = world.host(first)
+    await dead.submit(world.submit())
+    await until(lambda: first.open == 1)
+    await world.die(dead)
+    line = world.line()
+    line.activations.clear()
+    llm = ScriptedLLM(otherwise=says("too late"))
+    host = world.host(llm, line=line)
+    waking = asyncio.create_task(host.wake("sess_1"))
+    await asyncio.sleep(0)
+    await host.drain(grace_s=0)
+    line.activations.set()
+    await asyncio.wait([waking])
+    assert isinstance(waking.exception(), Draining)
+    assert (host.status().sessions, llm.requests) == ((), [])
+    assert await world.journal.unfinished(limit=1) == ("sess_1",)
+
+
 async def test_drain_does_not_write_the_turns_end_behind_an_append_on_its_way(
     world: Any, until: Callable[..., Any]
 ) -> None:

@@ -378,6 +378,32 @@ async def test_a_reader_of_a_queued_turn_is_not_told_of_the_turn_before_it(make_
     assert answer.content.count(b": ping") == 0
 
 
+async def test_a_reader_of_a_queued_turn_hears_that_its_stream_lives(make_edge):
+    """However much the turn before it says: proxies cut a connection on which nothing comes."""
+
+    class Chatty(ScriptedLLM):
+        async def stream(self, request):
+            self.requests.append(request)
+            while not heard.is_set():
+                yield TextDelta("on and on ")
+                await asyncio.sleep(0.01)
+            yield says("Done.")[-1]
+
+    heard = asyncio.Event()
+    edge = await make_edge(Chatty(), delta_interval_s=0, sse_heartbeat_s=0.3)
+    later = {"prefer": "respond-async"}
+    session = (await edge.http.post("/api/v1/chat", json={"message": "1"}, headers=later)).json()["session_id"]
+    body = {"message": "2", "session_id": session, "stream": True}
+
+    try:
+        async with asyncio.timeout(5), edge.streaming.stream("POST", "/api/v1/chat", json=body) as response:
+            async for piece in response.aiter_raw():
+                if b": ping" in piece:
+                    break
+    finally:
+        heard.set()
+
+
 async def test_a_message_that_was_accepted_by_an_earlier_try_streams_from_its_acceptance(make_edge, parse):
     """A host that dies after the commit: the replica sends the same command again, and goes on with the receipt."""
 
