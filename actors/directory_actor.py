@@ -11,6 +11,7 @@ from .agent.directory import Directory, FleetStatus
 from .agent.host import HostStatus
 from .core import telemetry
 from .core.errors import AtCapacity, SessionLost
+from .core.opened import Opened
 from .core.settings import Settings
 from .handles import SESSION_PREFIX, actor_named, end_actor, named_actors, translated
 from .session_actor import SessionActor
@@ -99,13 +100,8 @@ class DirectoryActor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
-        self._opening: asyncio.Task[Directory] | None = None
+        self._directory = Opened(self._open)
         self._tending: asyncio.Task[None] | None = None
-
-    async def _directory(self) -> Directory:
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
-        return await asyncio.shield(self._opening)
 
     async def _open(self) -> Directory:
         telemetry.configure_logging(self._settings.log_level)
@@ -132,10 +128,10 @@ class DirectoryActor:
                 logger.exception("round of care failed")
 
     async def locate(self, session_id: str, *, failed: str | None) -> str:
-        return await (await self._directory()).locate(session_id, failed=failed)
+        return await (await self._directory.get()).locate(session_id, failed=failed)
 
     async def status(self) -> FleetStatus:
-        return (await self._directory()).status()
+        return (await self._directory.get()).status()
 
     async def metrics(self) -> bytes:
         return telemetry.exposition()

@@ -1,11 +1,11 @@
 """MemoryActor: the one writer of the vectors, and the embedder. A shell round `memory/lance.py`."""
 
-import asyncio
 from contextlib import AsyncExitStack
 
 import ray
 
 from .core import telemetry
+from .core.opened import Opened
 from .core.settings import Settings
 from .memory.base import Memory, MemoryStore, Recollection
 
@@ -17,12 +17,7 @@ class MemoryActor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
-        self._opening: asyncio.Task[MemoryStore] | None = None
-
-    async def _memories(self) -> MemoryStore:
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
-        return await asyncio.shield(self._opening)
+        self._memories = Opened(self._open)
 
     async def _open(self) -> MemoryStore:
         telemetry.configure_logging(self._settings.log_level)
@@ -36,13 +31,13 @@ class MemoryActor:
         return True
 
     async def load(self) -> None:
-        await self._memories()
+        await self._memories.get()
 
     async def remember(self, memory: Memory) -> None:
-        await (await self._memories()).remember(memory)
+        await (await self._memories.get()).remember(memory)
 
     async def recall(self, user_id: str, query: str, *, limit: int) -> tuple[Recollection, ...]:
-        return await (await self._memories()).recall(user_id, query, limit=limit)
+        return await (await self._memories.get()).recall(user_id, query, limit=limit)
 
     async def metrics(self) -> bytes:
         return telemetry.exposition()

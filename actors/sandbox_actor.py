@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import ray
 
 from .core import telemetry
+from .core.opened import Opened
 from .core.settings import Settings
 from .sandbox.base import ExecResult, FileInfo, FileSlice, Sandboxes, SandboxStatus
 from .wiring.sandbox import open_sandboxes
@@ -22,13 +23,8 @@ class SandboxActor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
-        self._opening: asyncio.Task[Sandboxes] | None = None
+        self._sandboxes = Opened(self._open)
         self._running: dict[str, asyncio.Task[ExecResult]] = {}
-
-    async def _sandboxes(self) -> Sandboxes:
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
-        return await asyncio.shield(self._opening)
 
     async def _open(self) -> Sandboxes:
         telemetry.configure_logging(self._settings.log_level)
@@ -38,7 +34,7 @@ class SandboxActor:
         self, call_id: str, session_id: str, kind: str, text: str, *, timeout_s: float, stream: bool
     ) -> AsyncIterator[str | ExecResult]:
         """Output as it comes, then the result. `stop` with the same `call_id` kills it."""
-        sandboxes = await self._sandboxes()
+        sandboxes = await self._sandboxes.get()
         output: list[str] = []
         method = sandboxes.python if kind == "python" else sandboxes.shell
         task = asyncio.ensure_future(
@@ -61,19 +57,19 @@ class SandboxActor:
             task.cancel()
 
     async def read(self, session_id: str, path: str, *, offset: int, max_bytes: int) -> FileSlice:
-        return await (await self._sandboxes()).read(session_id, path, offset=offset, max_bytes=max_bytes)
+        return await (await self._sandboxes.get()).read(session_id, path, offset=offset, max_bytes=max_bytes)
 
     async def write(self, session_id: str, path: str, data: bytes) -> None:
-        await (await self._sandboxes()).write(session_id, path, data)
+        await (await self._sandboxes.get()).write(session_id, path, data)
 
     async def list(self, session_id: str, path: str, *, max_entries: int) -> tuple[FileInfo, ...]:
-        return await (await self._sandboxes()).list(session_id, path, max_entries=max_entries)
+        return await (await self._sandboxes.get()).list(session_id, path, max_entries=max_entries)
 
     async def release(self, session_id: str) -> None:
-        await (await self._sandboxes()).release(session_id)
+        await (await self._sandboxes.get()).release(session_id)
 
     async def status(self) -> SandboxStatus:
-        return await (await self._sandboxes()).status()
+        return await (await self._sandboxes.get()).status()
 
     async def metrics(self) -> bytes:
         return telemetry.exposition()

@@ -9,6 +9,7 @@ from .agent.host import HostStatus, SessionHost
 from .agent.previews import Seen
 from .agent.sessions import Batch, Receipt, Submit, TurnResult
 from .core import telemetry
+from .core.opened import Opened
 from .core.settings import Settings
 from .wiring.sessions import open_session_host
 
@@ -22,14 +23,8 @@ class SessionActor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
-        self._opening: asyncio.Task[SessionHost] | None = None
+        self._host = Opened(self._open)
         self._sweeper: asyncio.Task[None] | None = None
-
-    async def _host(self) -> SessionHost:
-        # Ray restarts an actor by its constructor alone, so the first call opens what calls need.
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
-        return await asyncio.shield(self._opening)
 
     async def _open(self) -> SessionHost:
         telemetry.configure_logging(self._settings.log_level)
@@ -43,34 +38,34 @@ class SessionActor:
             await host.sweep()
 
     async def submit(self, command: Submit, *, activate: bool) -> Receipt:
-        return await (await self._host()).submit(command, activate=activate)
+        return await (await self._host.get()).submit(command, activate=activate)
 
     async def chat(self, command: Submit, *, wait_s: float, activate: bool) -> TurnResult | Receipt:
-        return await (await self._host()).chat(command, wait_s=wait_s, activate=activate)
+        return await (await self._host.get()).chat(command, wait_s=wait_s, activate=activate)
 
     async def follow(
         self, session_id: str, user_id: str, *, after: int, seen: Seen, wait_s: float, activate: bool
     ) -> Batch:
-        host = await self._host()
+        host = await self._host.get()
         return await host.follow(session_id, user_id, after=after, seen=seen, wait_s=wait_s, activate=activate)
 
     async def cancel(self, session_id: str, user_id: str, turn_id: str, *, activate: bool) -> TurnResult | None:
-        return await (await self._host()).cancel(session_id, user_id, turn_id, activate=activate)
+        return await (await self._host.get()).cancel(session_id, user_id, turn_id, activate=activate)
 
     async def forget(self, session_id: str) -> None:
-        await (await self._host()).forget(session_id)
+        await (await self._host.get()).forget(session_id)
 
     async def wake(self, session_id: str) -> None:
-        await (await self._host()).wake(session_id)
+        await (await self._host.get()).wake(session_id)
 
     async def status(self) -> HostStatus:
-        return (await self._host()).status()
+        return (await self._host.get()).status()
 
     async def metrics(self) -> bytes:
         return telemetry.exposition()
 
     async def drain(self, *, grace_s: float) -> None:
-        await (await self._host()).drain(grace_s=grace_s)
+        await (await self._host.get()).drain(grace_s=grace_s)
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self._stack.aclose()

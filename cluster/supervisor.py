@@ -103,6 +103,7 @@ class Supervisor:
 
     def _start(self) -> None:
         self._publish(self._state)
+        self._phases.mark("Python")
         with _Threads() as threads:
             # The runtime's modules load, and the database gets ready, while Ray starts.
             loading = threads.submit(_load, self._settings)

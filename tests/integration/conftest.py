@@ -10,8 +10,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from actors.handles import SESSION_PREFIX, RemoteSessions, named_actors
 from actors.security.cipher import ClearText
 from actors.store.database import Database
 from actors.store.migrate import upgrade
-from actors.wiring.store import open_database
 
 NODE = Path(__file__).with_name("node.py")
 START_S = 120.0
@@ -253,9 +252,7 @@ def make_fleet(short_dir: Path, model_url: str) -> Iterator[MakeFleet]:
     def make(name: str, *, migrate: bool = True, start: bool = True, **settings: Any) -> Fleet:
         home = short_dir / name
         home.mkdir()
-        chosen = Settings(
-            home=home, namespace=name, llm="openai", llm_base_url=model_url, model="scripted", **settings
-        )
+        chosen = Settings(home=home, namespace=name, llm="openai", llm_base_url=model_url, model="scripted", **settings)
         if migrate:
             upgrade(chosen.resolved_database_url)
         database = Database(chosen.resolved_database_url, pool=4, connect_s=5, statement_s=30)
@@ -275,10 +272,18 @@ def make_fleet(short_dir: Path, model_url: str) -> Iterator[MakeFleet]:
 
 
 @pytest.fixture
-async def database_of() -> AsyncIterator[Callable[[Settings], Awaitable[Database]]]:
-    async with AsyncExitStack() as stack:
+def shown(eventually: Eventually) -> Callable[[Fleet, Receipt], Awaitable[Any]]:
+    """Waits until a turn shows text, which proves that it is in the middle of a model call."""
 
-        async def open_one(settings: Settings) -> Database:
-            return await stack.enter_async_context(open_database(settings))
+    async def wait(fleet: Fleet, receipt: Receipt) -> Any:
+        after = 0
 
-        yield open_one
+        async def previews() -> Any:
+            nonlocal after
+            batch = await fleet.sessions.follow(receipt.session_id, "user_1", after=after, seen={}, wait_s=1)
+            after = batch.events[-1].seq if batch.events else after
+            return batch.previews
+
+        return await eventually(previews)
+
+    return wait

@@ -11,11 +11,11 @@ import pytest
 from httpx_sse import aconnect_sse
 from prometheus_client.parser import text_string_to_metric_families
 
+from actors.core.clock import SystemClock
 from actors.core.settings import Settings
 from actors.handles import SESSION_PREFIX, named_actors
 from actors.security.keys import ensure_admin_key
 from actors.store.migrate import upgrade
-from actors.core.clock import SystemClock
 from actors.wiring.store import api_keys, open_database
 from serve_app.calls import error_from
 

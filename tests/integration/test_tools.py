@@ -5,8 +5,8 @@ import asyncio
 import psutil
 import pytest
 
-from actors.core.errors import MemoryUnavailable, SandboxUnavailable
 from actors.core.clock import SystemClock
+from actors.core.errors import MemoryUnavailable, SandboxUnavailable
 from actors.handles import MEMORY, SANDBOX_PREFIX, RemoteMemories, RemoteSandboxes, end_actor, named_actors
 from actors.memory.base import Memory
 from actors.sandbox.base import Level, WorkspaceError
@@ -77,7 +77,7 @@ async def test_files_stay_with_their_session(sandboxes):
 
 
 async def test_what_cannot_be_done_with_a_file_crosses_as_itself(sandboxes):
-    with pytest.raises(WorkspaceError, match="none.txt"):
+    with pytest.raises(WorkspaceError, match=r"none\.txt"):
         await sandboxes.read("s2", "none.txt", max_bytes=10)
 
 

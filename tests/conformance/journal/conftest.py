@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.event import listen
 
 from actors.agent.book import SessionBook
 from actors.agent.journal import FIRST_EPOCH, Append, Profile
 from actors.agent.payloads import Payloads
 from actors.agent.sql_journal import SqlJournal
-from actors.core.events import Event, MessageAccepted, SessionCreated, TurnCompleted, TurnStarted
-from actors.core.events import Spent as Spent
+from actors.core.events import Event, MessageAccepted, SessionCreated, Spent, TurnCompleted, TurnStarted
 from actors.security.cipher import ClearText
 from actors.store.database import Database
 from actors.store.migrate import upgrade
@@ -51,7 +51,9 @@ class Postgres:
 
     def start(self) -> None:
         options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c max_connections=100"
-        self._run("pg_ctl", "-D", str(self.folder / "data"), "-l", str(self.folder / "log"), "-w", "-o", options, "start")
+        self._run(
+            "pg_ctl", "-D", str(self.folder / "data"), "-l", str(self.folder / "log"), "-w", "-o", options, "start"
+        )
 
     def stop(self) -> None:
         """As when the machine fails: connections break, nothing is said."""
@@ -71,7 +73,9 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), *arguments]
-        done = subprocess.run(command, user=self._user, capture_output=True, text=True, timeout=60, cwd=self.folder)
+        done = subprocess.run(
+            command, user=self._user, capture_output=True, text=True, cwd=self.folder, timeout=60, check=False
+        )
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
 
 
@@ -181,7 +185,7 @@ class Process:
     def count_commits(self) -> list[int]:
         """A list that grows by one with every commit from now on."""
         commits: list[int] = []
-        sa.event.listen(self.database.engine, "commit", lambda _: commits.append(1))
+        listen(self.database.engine, "commit", lambda _: commits.append(1))
         return commits
 
 
@@ -226,9 +230,7 @@ class Writer:
             for at, body in enumerate(bodies)
         )
         profile = Profile("A title", None, {}) if self.seq == 0 else None
-        return Append(
-            self.session_id, self.user_id, self.epoch, self.seq, events, **{"profile": profile, **members}
-        )
+        return Append(self.session_id, self.user_id, self.epoch, self.seq, events, **{"profile": profile, **members})
 
     async def append(self, *bodies: Any, turn: str | None = None, **members: Any) -> None:
         """Write bodies as the next events; the position moves only when they were taken."""
@@ -284,8 +286,9 @@ def outcomes() -> Callable[..., Any]:
                 return error
             return None
 
-        async with asyncio.TaskGroup() as group, asyncio.timeout(60):
-            tasks = [group.create_task(caught(call)) for call in calls]
+        async with asyncio.timeout(60):
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(caught(call)) for call in calls]
         return [task.result() for task in tasks]
 
     return run

@@ -8,8 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from actors.agent.book import SessionBook
+from actors.agent.payloads import Payloads
+from actors.agent.sql_journal import SqlJournal
 from actors.core.errors import SessionExists, SessionNotFound, TurnNotFound
 from actors.core.events import SessionCreated, Spent, TurnCompleted
+from actors.ledger.book import AttemptOpened, attempts_of
+from actors.security.cipher import ClearText
+from actors.store.database import Database
+from actors.testing import FakeClock
 
 
 @pytest.fixture
@@ -81,13 +88,6 @@ _ROUNDS = iter(range(1_000_000))
 
 
 async def _pages_add_up(url: str, born: list[int], limit: int, doomed: set[int]) -> None:
-    from actors.agent.book import SessionBook
-    from actors.agent.payloads import Payloads
-    from actors.agent.sql_journal import SqlJournal
-    from actors.security.cipher import ClearText
-    from actors.store.database import Database
-    from actors.testing import FakeClock
-
     database = Database(url, pool=2, connect_s=5, statement_s=10)
     try:
         payloads, clock = Payloads(ClearText()), FakeClock()
@@ -169,8 +169,6 @@ async def test_events_come_in_pages(process: Any, opened: Callable[..., Any], wr
 async def test_deleted_a_session_is_gone_and_what_it_cost_is_not(
     process: Any, opened: Callable[..., Any], writer: Callable[..., Any]
 ) -> None:
-    from actors.ledger.book import AttemptOpened, attempts_of
-
     await opened("sess_1")
     owner = await writer().take_over()
     turn, body = owner.accepted()

@@ -8,6 +8,7 @@ import pytest
 
 from actors.core.errors import Fenced
 from actors.core.events import MessageAccepted
+from actors.ledger.book import AttemptClosed, AttemptOpened
 
 SESSIONS = 200
 
@@ -73,8 +74,6 @@ async def test_a_value_too_long_for_its_column_hurts_nobody_else(
     process: Any, writers: list[Any], outcomes: Callable[..., Any]
 ) -> None:
     """Model servers choose names and reasons of any length; PostgreSQL minds, SQLite does not."""
-    from actors.ledger.book import AttemptClosed, AttemptOpened
-
     now = process.clock.now()
     entries = (
         AttemptOpened("att_1", "turn_x", "sess_0", "user_1", "m", now),

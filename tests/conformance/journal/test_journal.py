@@ -75,7 +75,9 @@ async def test_what_is_not_there(process: Any) -> None:
         await process.journal.activate("nobody")
 
 
-async def test_a_session_is_created_once(process: Any, writer: Callable[..., Any], outcomes: Callable[..., Any]) -> None:
+async def test_a_session_is_created_once(
+    process: Any, writer: Callable[..., Any], outcomes: Callable[..., Any]
+) -> None:
     await writer().create()
     with pytest.raises(SessionExists):
         await writer().create()
@@ -136,10 +138,17 @@ async def test_the_ledger_row_of_an_attempt(process: Any, writer: Callable[..., 
     )  # fmt: skip
     spent = Spent(Usage(10, 5, 3, 1), 124)
     await one.append(
-        UsageUpdated("att_1", "real-model", spent, spent), turn=turn, attempts=(closed, AttemptClosed("att_2", "e", now))
+        UsageUpdated("att_1", "real-model", spent, spent),
+        turn=turn,
+        attempts=(closed, AttemptClosed("att_2", "e", now)),
     )
     first, second, third = await process.database.read(lambda c: attempts_of(c, "sess_1"))
-    assert (first.state, first.model, first.outcome, first.usage) == ("settled", "real-model", "stop", Usage(10, 5, 3, 1))
+    assert (first.state, first.model, first.outcome, first.usage) == (
+        "settled",
+        "real-model",
+        "stop",
+        Usage(10, 5, 3, 1),
+    )
     assert (first.cost_micros, first.cost_exact, first.cost_source) == (124, exact, "upstream")
     assert first.details == {"provider": "P", "generation_id": "gen"}
     # What nobody knows is null, and the model that was asked stays.

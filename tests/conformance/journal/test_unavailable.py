@@ -13,7 +13,9 @@ from actors.core.errors import StoreUnavailable
 STATEMENT_S = 0.5
 
 
-async def test_appends_fail_and_work_again(server: Any, open_process: Callable[..., Any], writer: Callable[..., Any]) -> None:
+async def test_appends_fail_and_work_again(
+    server: Any, open_process: Callable[..., Any], writer: Callable[..., Any]
+) -> None:
     process = open_process(statement_s=STATEMENT_S)
     one = await writer("sess_1", process.journal).create()
     server.stop()

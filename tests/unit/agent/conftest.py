@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
+from sqlalchemy.event import listens_for
 from structlog.testing import capture_logs
 
 from actors.agent.book import SessionBook
@@ -222,7 +222,7 @@ def make_world(
 def _spare_the_disk(database: Database) -> None:
     """Tests of logic need not wait for the disk: what survives a power cut is the journal's own test."""
 
-    @sa.event.listens_for(database.engine, "connect")
+    @listens_for(database.engine, "connect")
     def _off(connection: Any, record: Any) -> None:  # pyright: ignore[reportUnusedFunction] # called by its event
         connection.execute("PRAGMA synchronous=OFF")
 
@@ -234,13 +234,13 @@ async def world(make_world: Callable[[], AbstractAsyncContextManager[World]]) ->
 
 
 @pytest.fixture
-async def until() -> Callable[..., Any]:
+def until() -> Callable[..., Any]:
     """Wait for a condition that other tasks bring about."""
 
     async def until(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE_S):
             while not condition():
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.001)  # noqa: ASYNC110 - any condition, of which no event tells
 
     return until
 

@@ -70,9 +70,7 @@ async def test_while_it_waits_in_the_queue(world: Any, until: Callable[..., Any]
     assert [m.content for m in llm.requests[1].messages[1:]] == ["first", "one", "third"]
 
 
-async def test_whoever_asks_while_the_cancel_is_written_gets_the_result(
-    world: Any, until: Callable[..., Any]
-) -> None:
+async def test_whoever_asks_while_the_cancel_is_written_gets_the_result(world: Any, until: Callable[..., Any]) -> None:
     line = world.line()
     host = world.host(ScriptedLLM([[asyncio.Event()]]), line=line)
     commands = [world.submit("first"), world.submit("second")]

@@ -282,9 +282,7 @@ async def test_a_session_that_cannot_be_woken_does_not_stop_the_others(make: Any
     assert fleet.woken == [("a", "sess_1")]
 
 
-async def test_no_room_for_warm_hosts_does_not_keep_cut_off_turns_from_going_on(
-    make: Any, journal: Unfinished
-) -> None:
+async def test_no_room_for_warm_hosts_does_not_keep_cut_off_turns_from_going_on(make: Any, journal: Unfinished) -> None:
     fleet = FakeFleet("a")
     fleet.room = 1
     journal.sessions = ["sess_1"]

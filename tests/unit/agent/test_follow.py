@@ -70,8 +70,6 @@ async def whole(reader: Reader) -> Reader:
     return reader
 
 
-
-
 PIECES = ("The ", "quick ", "brünn ", "漢字 ", "🙂")
 
 
@@ -94,7 +92,9 @@ async def test_deltas_come_as_they_are_written(world: Any) -> None:
     assert [event.seq for event in reader.events] == list(range(1, len(reader.events) + 1))
 
 
-async def test_a_reader_that_comes_late_gets_the_text_so_far_in_one_piece(world: Any, until: Callable[..., Any]) -> None:
+async def test_a_reader_that_comes_late_gets_the_text_so_far_in_one_piece(
+    world: Any, until: Callable[..., Any]
+) -> None:
     more = asyncio.Event()
     llm = ScriptedLLM([[ReasoningText("let me "), ReasoningText("see"), *map(TextDelta, PIECES), more, says("x")[-1]]])
     host = world.host(llm)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -112,8 +111,9 @@ HAPPENINGS = st.lists(
 class Story:
     """One session, and what happens to it."""
 
-    def __init__(self, world: Any, session_id: str, script: list[Script]) -> None:
+    def __init__(self, world: Any, session_id: str, script: list[Script], until: Callable[..., Any]) -> None:
         self.world = world
+        self.until = until
         self.session_id = session_id
         self.llm = ScriptedLLM(script, otherwise=says("Done."))
         self.hangs = [step for one in script for step in one if isinstance(step, Hang)]
@@ -164,9 +164,7 @@ class Story:
         return commands > 0 or any(hang.reached for hang in self.hangs)
 
     async def settle(self) -> None:
-        async with asyncio.timeout(5):
-            while self.here.status().running and not self.stuck():
-                await asyncio.sleep(0.0005)
+        await self.until(lambda: not self.here.status().running or self.stuck())
 
     async def end(self) -> None:
         """Cancel what never ends by itself, until nothing is open."""
@@ -191,12 +189,13 @@ def test_no_story_breaks_the_promises(
     script: list[Script],
     happenings: list[Do],
     make_world: Callable[..., Any],
+    until: Callable[..., Any],
     check_openai: Callable[..., None],
     check_anthropic: Callable[..., None],
 ) -> None:
     async def story() -> None:
         async with make_world() as world:
-            told = Story(world, "sess_1", script)
+            told = Story(world, "sess_1", script, until)
             for do in happenings:
                 await told.happen(do)
             if not told.sent:
@@ -221,9 +220,9 @@ def check_numbers(events: list[Event]) -> None:
 
 
 def check_turns(events: list[Event], sent: list[Submit]) -> None:
-    accepted = [e.turn_id for e in events if isinstance(e.body, MessageAccepted)]
+    accepted = [str(e.turn_id) for e in events if isinstance(e.body, MessageAccepted)]
     assert accepted == [command.turn_id for command in sent], "a message was lost, repeated or reordered"
-    ended = [e.turn_id for e in events if isinstance(e.body, TERMINAL)]
+    ended = [str(e.turn_id) for e in events if isinstance(e.body, TERMINAL)]
     assert sorted(ended) == sorted(accepted), "not exactly one terminal event for each turn"
     running: str | None = None
     for event in events:

@@ -34,7 +34,9 @@ async def test_the_idlest_session_makes_room(world: Any) -> None:
     assert len(host.status().sessions) == 2
 
 
-async def test_a_session_is_not_pushed_out_before_whoever_asked_for_it_gets_it(world: Any) -> None:
+async def test_a_session_is_not_pushed_out_before_whoever_asked_for_it_gets_it(
+    world: Any, until: Callable[..., Any]
+) -> None:
     """With one place in the host two sessions come at once: none of them may run where nobody sees it."""
     setup = world.host(ScriptedLLM(otherwise=says("yes")))
     for session_id in ("sess_1", "sess_2"):
@@ -47,9 +49,7 @@ async def test_a_session_is_not_pushed_out_before_whoever_asked_for_it_gets_it(w
     first = asyncio.create_task(host.submit(command))
     await asyncio.sleep(0)
     line.activations.set()
-    async with asyncio.timeout(5):
-        while not host.status().sessions:
-            await asyncio.sleep(0)
+    await until(lambda: bool(host.status().sessions))
     second = asyncio.create_task(host.submit(world.submit(session_id="sess_2", new=None)))
     done, _ = await asyncio.wait([first, second], timeout=5)
     assert (await world.journal.unfinished(limit=10)) == host.status().sessions
@@ -105,9 +105,7 @@ async def test_many_who_ask_for_one_session_activate_it_once(world: Any) -> None
     await world.host(ScriptedLLM([says("yes")])).chat(world.submit(), wait_s=5)
     host = world.host(ScriptedLLM())
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(host.follow("sess_1", "user_1", after=0, seen={}, wait_s=5)) for _ in range(20)
-        ]
+        tasks = [group.create_task(host.follow("sess_1", "user_1", after=0, seen={}, wait_s=5)) for _ in range(20)]
     assert {len(task.result().events) for task in tasks} == {6}
     assert (await world.journal.activate("sess_1")).epoch == 3  # created, activated once, and now
 
@@ -117,9 +115,7 @@ async def test_a_caller_that_gives_up_does_not_take_the_others_with_it(world: An
     line = world.line()
     line.activations.clear()
     host = world.host(ScriptedLLM(), line=line)
-    first, second = (
-        asyncio.create_task(host.follow("sess_1", "user_1", after=0, seen={}, wait_s=5)) for _ in range(2)
-    )
+    first, second = (asyncio.create_task(host.follow("sess_1", "user_1", after=0, seen={}, wait_s=5)) for _ in range(2))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     first.cancel()
@@ -265,7 +261,7 @@ async def test_a_turn_that_the_database_cut_off_is_given_up_for_others_to_take(
     await until(lambda: llm.open == 1)
     line.refusal = StoreUnavailable("the database restarts")
     gate.set()
-    await until(lambda: llm.open == 0 and host._sessions.get("sess_1") is None or not host.status().running)
+    await until(lambda: (llm.open == 0 and host._sessions.get("sess_1") is None) or not host.status().running)
     line.refusal = None
     await host.sweep()
     assert host.status().sessions == ()

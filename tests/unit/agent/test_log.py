@@ -1,7 +1,7 @@
 """The writing desk of a session: what was staged is durable when `flush` returns, or the session is lost."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from actors.agent.state import SessionState
 from actors.core.errors import GreenroomError
 from actors.core.events import MessageAccepted, SessionCreated
 from actors.ledger.book import AttemptOpened
+from actors.llm.base import ModelRequest, StreamItem
 from actors.testing import ScriptedLLM, says
 
 
@@ -22,9 +23,7 @@ async def line(world: Any) -> Any:
 
 @pytest.fixture
 async def log(world: Any, line: Any) -> SessionLog:
-    log = SessionLog(
-        SessionState("sess_1"), epoch=FIRST_EPOCH, journal=line, clock=world.clock, delta_interval_s=0
-    )
+    log = SessionLog(SessionState("sess_1"), epoch=FIRST_EPOCH, journal=line, clock=world.clock, delta_interval_s=0)
     log.stage(SessionCreated("user_1", "scripted"))
     return log
 
@@ -76,7 +75,7 @@ async def test_an_attempt_is_on_the_books_before_the_model_is_asked(world: Any) 
     seen: list[int] = []
 
     class Watched(ScriptedLLM):
-        async def stream(self, request: Any) -> Any:
+        async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamItem, None]:
             seen.append(sum(row.state == "dispatched" for row in await world.attempts()))
             async for item in super().stream(request):
                 yield item
@@ -99,7 +98,7 @@ async def test_whatever_the_journal_refuses_is_never_acknowledged(
     command = world.submit("second")
     with pytest.raises(type(refusal)):
         await host.submit(command)
-    with pytest.raises(Exception, match="."):
+    with pytest.raises((GreenroomError, type(refusal))):
         await host.submit(command)
     line.refusal = None
     receipt = await host.submit(command)
@@ -130,11 +129,9 @@ async def test_a_caller_that_is_cancelled_leaves_its_events_on_their_way(
     flushed.cancel()
     await asyncio.wait([flushed])
     line.release()
+    log.stage(MessageAccepted("msg_1", "hi"), "turn_1")
     await log.flush()
-    await until(lambda: line.waiting == 0)
-    async with asyncio.timeout(5):
-        while await world.types() != ["session.created"]:
-            await asyncio.sleep(0.001)
+    assert await world.types() == ["session.created", "message.accepted"]
 
 
 async def test_the_title_is_kept_when_it_comes_and_not_written_again(world: Any, log: SessionLog, line: Any) -> None:

@@ -75,7 +75,9 @@ async def test_reasoning_goes_back_to_the_model_that_it_came_from_and_to_no_othe
 
 async def test_half_a_character_from_a_model_spoils_nothing(world: Any) -> None:
     """Some servers cut a surrogate pair in two; no database takes such text, and no provider."""
-    host = world.host(ScriptedLLM([[*map(TextDelta, ("ha\ud83d", "\ude00!")), *says("ha\ud83d\ude00!")[-1:]], says("ok")]))
+    host = world.host(
+        ScriptedLLM([[*map(TextDelta, ("ha\ud83d", "\ude00!")), *says("ha\ud83d\ude00!")[-1:]], says("ok")])
+    )
     result = await host.chat(world.submit(), wait_s=5)
     assert result.status == "completed"
     result.message.encode()

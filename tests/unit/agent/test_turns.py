@@ -28,7 +28,12 @@ async def chat(host: Any, command: Any) -> TurnResult:
 async def test_a_straight_turn(world: Any) -> None:
     llm = ScriptedLLM([says("Good ", "day.")])
     result = await chat(world.host(llm), world.submit("Hello there"))
-    assert (result.status, result.stop_reason, result.message, result.steps) == ("completed", "end_turn", "Good day.", 1)
+    assert (result.status, result.stop_reason, result.message, result.steps) == (
+        "completed",
+        "end_turn",
+        "Good day.",
+        1,
+    )
     assert (result.spent.usage.prompt_tokens, result.spent.usage.completion_tokens) == (10, 2)
     assert (result.spent.cost_micros, result.spent.cost_known) == (10, True)
     assert await world.types() == [
@@ -85,7 +90,9 @@ async def test_queued_messages_run_one_after_the_other_in_order(world: Any, unti
     last = asyncio.create_task(host.chat(commands[2], wait_s=5))
     gate.set()
     assert (await last).message == "three"
-    order = [(e.body.type, e.turn_id) for e in await world.events() if e.body.type in {"turn.started", "turn.completed"}]
+    order = [
+        (e.body.type, e.turn_id) for e in await world.events() if e.body.type in {"turn.started", "turn.completed"}
+    ]
     turns = [command.turn_id for command in commands]
     assert order == [(kind, turn) for turn in turns for kind in ("turn.started", "turn.completed")]
     said = [message.content for message in llm.requests[2].messages[1:]]
@@ -180,9 +187,7 @@ async def test_a_model_that_never_ends_is_stopped_by_the_clock(world: Any) -> No
 
 async def test_a_tool_that_never_ends_is_stopped_by_the_clock(world: Any) -> None:
     sandboxes = FakeSandboxes(hanging=["sleep"])
-    host = world.host(
-        ScriptedLLM([calls(("run_shell", {"command": "sleep"}))]), sandboxes=sandboxes, turn_max_s=0.5
-    )
+    host = world.host(ScriptedLLM([calls(("run_shell", {"command": "sleep"}))]), sandboxes=sandboxes, turn_max_s=0.5)
     result = await chat(host, world.submit())
     assert (result.stop_reason, len(sandboxes.cancelled)) == ("timeout", 1)
     assert [(tool.call.name, tool.error) for tool in result.tools] == [("run_shell", "stopped")]

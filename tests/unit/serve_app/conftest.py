@@ -1,5 +1,6 @@
 """The HTTP API in one process: real sessions over SQLite, a scripted model, sandboxes and memories in memory."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -13,8 +14,6 @@ import structlog
 from fastapi import FastAPI
 from httpx_sse import EventSource, ServerSentEvent
 
-from actors.wiring import store
-from actors.wiring.sessions import session_host
 from actors.agent.book import SessionBook
 from actors.agent.host import SessionHost
 from actors.agent.payloads import Payloads
@@ -31,8 +30,8 @@ from actors.store.migrate import upgrade
 from actors.testing import ScriptedLLM, StreamingASGITransport, says
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
+from actors.wiring import store
 from actors.wiring.sessions import session_host
-from actors.wiring.store import api_keys, open_database
 from serve_app.api import create_api
 from serve_app.services import Services
 
@@ -171,6 +170,20 @@ async def stranger(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
     """Another user of `edge`, with every right."""
     async with edge.client(await edge.key_of("user_other", ADMIN)) as client:
         yield client
+
+
+@pytest.fixture
+def until() -> Callable[..., Awaitable[None]]:
+    """Waits until a condition holds, while everything else goes on; fails after ten seconds."""
+
+    async def wait(condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(10):
+            while True:
+                if condition():
+                    return
+                await asyncio.sleep(0)
+
+    return wait
 
 
 @pytest.fixture

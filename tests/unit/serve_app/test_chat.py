@@ -286,6 +286,7 @@ async def test_messages_that_meet_run_one_after_the_other(make_edge):
 async def test_a_database_that_is_gone_is_503_and_the_next_request_may_succeed(make_edge, problem_of, monkeypatch):
     edge = await make_edge()
     session = (await edge.say("Hi"))["session_id"]
+
     async def gone(work):
         raise StoreUnavailable("the database does not answer: timeout")
 

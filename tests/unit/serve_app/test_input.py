@@ -139,7 +139,9 @@ async def test_a_pair_of_surrogates_is_a_character(edge):
     assert events[1]["content"] == "🙂"
 
 
-@pytest.mark.parametrize("content", [b'{"message": "Hi", "metadata": {"n": NaN}}', b'{"message":"Hi","metadata":{"n":-Infinity}}'])
+@pytest.mark.parametrize(
+    "content", [b'{"message": "Hi", "metadata": {"n": NaN}}', b'{"message":"Hi","metadata":{"n":-Infinity}}']
+)
 async def test_numbers_that_are_no_json_are_refused(edge, problem_of, content):
     response = await edge.http.post("/api/v1/chat", content=content, headers=JSON)
 
@@ -238,7 +240,9 @@ async def test_the_limit_of_metadata_counts_bytes(edge, problem_of):
 # Paths and queries ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("odd", ["a%20b", "%00", "x" * 65, "..%2f..%2fetc", "%F0%9F%99%82", "a;b", "%C3%28", "a'--", "sess%0A"])
+@pytest.mark.parametrize(
+    "odd", ["a%20b", "%00", "x" * 65, "..%2f..%2fetc", "%F0%9F%99%82", "a;b", "%C3%28", "a'--", "sess%0A"]
+)
 @pytest.mark.parametrize("path", ["/api/v1/sessions/{}", "/api/v1/sessions/{}/events", "/api/v1/turns/{}"])
 async def test_ids_with_odd_characters_are_refused_or_not_found(edge, path, odd):
     response = await edge.http.get(path.format(odd))

@@ -68,7 +68,7 @@ async def test_users_are_no_labels(scraped):
 
 async def test_the_actors_own_numbers_stand_beside_these(make_edge):
     async def scrape() -> dict[str, bytes]:
-        return {"session:0": b"# HELP agent_active_sessions x\n# TYPE agent_active_sessions gauge\nagent_active_sessions 7.0\n"}
+        return {"session:0": b"# TYPE agent_active_sessions gauge\nagent_active_sessions 7.0\n"}
 
     edge = await make_edge(services={"scrape": scrape})
 

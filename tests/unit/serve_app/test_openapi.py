@@ -45,9 +45,7 @@ async def test_every_route_is_in_it(edge, operations):
             elif isinstance(route, APIRoute):
                 yield route
 
-    found = {
-        (method, route.path) for route in routes(edge.app) if route.include_in_schema for method in route.methods
-    }
+    found = {(method, route.path) for route in routes(edge.app) if route.include_in_schema for method in route.methods}
     assert len(described) >= 13
     assert found <= described | {("HEAD", path) for _, path in described}
     assert {
@@ -211,7 +209,9 @@ async def test_the_docs_show_this_document(edge):
     assert not re.search(r"https?://(?!test)", re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL))
 
 
-@pytest.mark.parametrize("path", ["/ui/../app.py", "/ui/%2e%2e/app.py", "/ui/..%2fapp.py", "/ui//etc/passwd", "/ui/", "/ui"])
+@pytest.mark.parametrize(
+    "path", ["/ui/../app.py", "/ui/%2e%2e/app.py", "/ui/..%2fapp.py", "/ui//etc/passwd", "/ui/", "/ui"]
+)
 async def test_only_the_files_of_the_page_are_served(edge, path):
     response = await edge.http.get(path, follow_redirects=True)
 

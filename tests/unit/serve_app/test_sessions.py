@@ -203,14 +203,12 @@ async def test_a_deleted_session_is_gone_everywhere(make_edge, problem_of):
     assert edge.host.status().sessions == ()
 
 
-async def test_deleting_stops_the_turn_that_runs(make_edge):
+async def test_deleting_stops_the_turn_that_runs(make_edge, until):
     gate = asyncio.Event()
     llm = ScriptedLLM([[TextDelta("Wait"), gate]])
     edge = await make_edge(llm)
     later = await edge.http.post("/api/v1/chat", json={"message": "Hi"}, headers={"prefer": "respond-async"})
-    async with asyncio.timeout(10):
-        while not llm.open:
-            await asyncio.sleep(0)
+    await until(lambda: llm.open)
 
     await edge.http.delete(f"/api/v1/sessions/{later.json()['session_id']}")
 
@@ -218,15 +216,13 @@ async def test_deleting_stops_the_turn_that_runs(make_edge):
     assert edge.host.status().running == 0
 
 
-async def test_a_chat_that_waits_when_its_session_is_deleted_is_told_so(make_edge, problem_of):
+async def test_a_chat_that_waits_when_its_session_is_deleted_is_told_so(make_edge, until):
     gate = asyncio.Event()
     llm = ScriptedLLM([[TextDelta("Wait"), gate]])
     edge = await make_edge(llm)
     await edge.http.post("/api/v1/sessions", json={"id": "doomed"})
     waiting = asyncio.create_task(edge.http.post("/api/v1/chat", json={"message": "Hi", "session_id": "doomed"}))
-    async with asyncio.timeout(10):
-        while not llm.open:
-            await asyncio.sleep(0)
+    await until(lambda: llm.open)
 
     await edge.http.delete("/api/v1/sessions/doomed")
 

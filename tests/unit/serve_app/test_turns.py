@@ -2,11 +2,25 @@
 
 import asyncio
 
+import pytest
+
 from actors.llm.base import TextDelta
 from actors.testing import ScriptedLLM, calls, says
 from actors.testing.sandboxes import FakeSandboxes
 
 LATER = {"prefer": "respond-async"}
+
+
+@pytest.fixture
+def begin(until):
+    """Sends a message and waits until the n-th call of the model is under way."""
+
+    async def send(edge, llm, call):
+        turn = (await edge.http.post("/api/v1/chat", json={"message": "Hi"}, headers=LATER)).json()
+        await until(lambda: len(llm.requests) >= call and llm.open)
+        return turn
+
+    return send
 
 
 async def test_a_completed_turn(edge):
@@ -32,11 +46,11 @@ async def test_an_unknown_turn_is_not_found(edge, problem_of):
     problem_of(await edge.http.post("/api/v1/turns/turn_none/cancel"), 404, "turn_not_found")
 
 
-async def test_cancelling_stops_the_model_and_says_what_was_spent(make_edge):
+async def test_cancelling_stops_the_model_and_says_what_was_spent(make_edge, begin):
     gate = asyncio.Event()
     llm = ScriptedLLM([calls(("run_python", {"code": "1"})), [TextDelta("Once upon"), gate]])
     edge = await make_edge(llm)
-    turn = await _start(edge, llm, 2)
+    turn = await begin(edge, llm, 2)
 
     response = await edge.http.post(f"/api/v1/turns/{turn['turn_id']}/cancel")
 
@@ -65,11 +79,11 @@ async def test_cancelling_stops_the_tool(make_edge):
     assert events["tool.completed"]["error"] == "stopped"
 
 
-async def test_cancelling_again_changes_nothing(make_edge):
+async def test_cancelling_again_changes_nothing(make_edge, begin):
     gate = asyncio.Event()
     llm = ScriptedLLM([[TextDelta("Once upon"), gate]])
     edge = await make_edge(llm)
-    turn = await _start(edge, llm, 1)
+    turn = await begin(edge, llm, 1)
     path = f"/api/v1/turns/{turn['turn_id']}/cancel"
 
     async with asyncio.TaskGroup() as group:
@@ -92,11 +106,11 @@ async def test_a_turn_that_has_ended_stays_as_it_ended(edge):
     assert (response.status_code, response.json()) == (200, before)
 
 
-async def test_a_queued_turn_is_cancelled_without_running(make_edge):
+async def test_a_queued_turn_is_cancelled_without_running(make_edge, begin):
     gate = asyncio.Event()
     llm = ScriptedLLM([[TextDelta("First"), gate, *says("First")[1:]]], otherwise=says("Third"))
     edge = await make_edge(llm)
-    first = await _start(edge, llm, 1)
+    first = await begin(edge, llm, 1)
     body = {"message": "Second", "session_id": first["session_id"]}
     second = (await edge.http.post("/api/v1/chat", json=body, headers=LATER)).json()
 
@@ -109,25 +123,23 @@ async def test_a_queued_turn_is_cancelled_without_running(make_edge):
     assert len(llm.requests) == 2
 
 
-async def test_the_session_goes_on_after_a_cancel(make_edge):
+async def test_the_session_goes_on_after_a_cancel(make_edge, begin):
     gate = asyncio.Event()
     llm = ScriptedLLM([[TextDelta("Once upon"), gate]], otherwise=says("Of course."))
     edge = await make_edge(llm)
-    turn = await _start(edge, llm, 1)
+    turn = await begin(edge, llm, 1)
     await edge.http.post(f"/api/v1/turns/{turn['turn_id']}/cancel")
 
     assert (await edge.say("Something else?", session_id=turn["session_id"]))["message"] == "Of course."
 
 
-async def test_who_waits_for_a_turn_that_is_cancelled_is_told_so(make_edge):
+async def test_who_waits_for_a_turn_that_is_cancelled_is_told_so(make_edge, until):
     gate = asyncio.Event()
     llm = ScriptedLLM([[TextDelta("Once upon"), gate]])
     edge = await make_edge(llm)
     await edge.http.post("/api/v1/sessions", json={"id": "mine"})
     waiting = asyncio.create_task(edge.http.post("/api/v1/chat", json={"message": "Hi", "session_id": "mine"}))
-    async with asyncio.timeout(10):
-        while not llm.open:
-            await asyncio.sleep(0)
+    await until(lambda: llm.open)
     turn_id = (await edge.events("mine"))[1]["turn_id"]
 
     await edge.http.post(f"/api/v1/turns/{turn_id}/cancel")
@@ -136,12 +148,3 @@ async def test_who_waits_for_a_turn_that_is_cancelled_is_told_so(make_edge):
     assert response.status_code == 200
     assert response.json()["stop_reason"] == "cancelled"
     assert response.json()["message"] == "Once upon"
-
-
-async def _start(edge, llm, call):
-    """Send a message and wait until the n-th call of the model is under way."""
-    turn = (await edge.http.post("/api/v1/chat", json={"message": "Hi"}, headers=LATER)).json()
-    async with asyncio.timeout(10):
-        while len(llm.requests) < call or not llm.open:
-            await asyncio.sleep(0)
-    return turn
