@@ -127,8 +127,8 @@ class DirectoryActor:
             except Exception:  # one bad round, e.g. a database that restarts, must not end the care
                 logger.exception("round of care failed")
 
-    async def locate(self, session_id: str, *, failed: str | None) -> str:
-        return await (await self._directory.get()).locate(session_id, failed=failed)
+    async def locate(self, session_id: str, *, failed: str | None, new: bool) -> str:
+        return await (await self._directory.get()).locate(session_id, failed=failed, new=new)
 
     async def status(self) -> FleetStatus:
         return (await self._directory.get()).status()

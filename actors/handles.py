@@ -98,8 +98,8 @@ class RemoteDirectory:
         self._namespace = namespace
         self._handle: Any = None
 
-    async def locate(self, session_id: str, *, failed: str | None) -> str:
-        return await self._call(lambda actor: actor.locate.remote(session_id, failed=failed))
+    async def locate(self, session_id: str, *, failed: str | None, new: bool) -> str:
+        return await self._call(lambda actor: actor.locate.remote(session_id, failed=failed, new=new))
 
     async def status(self) -> FleetStatus:
         return await self._call(lambda actor: actor.status.remote())
@@ -130,7 +130,10 @@ class RemoteSessions:
 
     async def submit(self, command: Submit) -> Receipt:
         return await self._call(
-            command.session_id, CALL_S, lambda host, activate: host.submit.remote(command, activate=activate)
+            command.session_id,
+            CALL_S,
+            lambda host, activate: host.submit.remote(command, activate=activate),
+            new=command.new is not None,
         )
 
     async def chat(self, command: Submit, *, wait_s: float) -> TurnResult | Receipt:
@@ -138,6 +141,7 @@ class RemoteSessions:
             command.session_id,
             wait_s + CALL_S,
             lambda host, activate: host.chat.remote(command, wait_s=wait_s, activate=activate),
+            new=command.new is not None,
         )
 
     async def follow(self, session_id: str, user_id: str, *, after: int, seen: Seen, wait_s: float) -> Batch:
@@ -160,7 +164,9 @@ class RemoteSessions:
         await self._call(session_id, CALL_S, lambda host, _: host.forget.remote(session_id))
         self._places.pop(session_id, None)
 
-    async def _call(self, session_id: str, timeout_s: float, call: Callable[[Any, bool], Awaitable[T]]) -> T:
+    async def _call(
+        self, session_id: str, timeout_s: float, call: Callable[[Any, bool], Awaitable[T]], *, new: bool = False
+    ) -> T:
         give_up = self._clock.monotonic() + RETRY_S
         failed: str | None = None
         pause = 0.02
@@ -169,7 +175,7 @@ class RemoteSessions:
             activate = name is None
             try:
                 if name is None:
-                    name = await self.directory.locate(session_id, failed=failed)
+                    name = await self.directory.locate(session_id, failed=failed, new=new)
                 async with translated(SessionLost), asyncio.timeout(timeout_s):
                     answer = await call(self._host(name), activate)
             except (*_ELSEWHERE, TimeoutError, ValueError) as error:
@@ -205,6 +211,14 @@ def _final(error: BaseException, session_id: str) -> GreenroomError:
     return SessionLost(f"no session actor answered: {error}", session_id=session_id)
 
 
+class _MemoryLost(MemoryUnavailable):
+    """The memory actor is gone; one that takes its place is found by name."""
+
+
+class _SandboxesLost(SandboxUnavailable):
+    """The sandbox actor is gone, and its sandboxes with it."""
+
+
 class RemoteMemories:
     """`MemoryStore` in the memory actor."""
 
@@ -221,10 +235,13 @@ class RemoteMemories:
 
     async def _call(self, call: Callable[[Any], Awaitable[T]]) -> T:
         try:
-            async with translated(MemoryUnavailable), asyncio.timeout(self._timeout_s):
+            async with translated(_MemoryLost), asyncio.timeout(self._timeout_s):
                 if self._handle is None:
                     self._handle = actor_named(MEMORY, self._namespace)
                 return await call(self._handle)
+        except _MemoryLost as error:
+            self._handle = None
+            raise MemoryUnavailable(error.message) from error
         except TimeoutError as error:
             raise MemoryUnavailable(f"the memory actor did not answer within {self._timeout_s:g} s") from error
         except ValueError as error:
@@ -259,17 +276,25 @@ class RemoteSandboxes:
         return await self._call(session_id, "list", path, max_entries=max_entries)
 
     async def release(self, session_id: str) -> None:
-        if session_id in self._homes:
-            await self._call(session_id, "release")
-            self._homes.pop(session_id, None)
+        """Wherever it is: another process may have leased it."""
+        self._homes.pop(session_id, None)
+        for name, actor in named_actors(SANDBOX_PREFIX, self._namespace).items():
+            try:
+                async with translated(_SandboxesLost), asyncio.timeout(CALL_S):
+                    await actor.release.remote(session_id)
+            except (_SandboxesLost, TimeoutError):
+                self._forget(name)
 
     async def status(self) -> SandboxStatus:
         name = self._any_name()
         try:
-            async with translated(SandboxUnavailable), asyncio.timeout(CALL_S):
+            async with translated(_SandboxesLost), asyncio.timeout(CALL_S):
                 return await self._actor(name).status.remote()
         except TimeoutError as error:
             raise SandboxUnavailable(f"{name} does not answer") from error
+        except _SandboxesLost as error:
+            self._forget(name)
+            raise SandboxUnavailable(error.message) from error
 
     async def _run(
         self, session_id: str, kind: str, text: str, *, timeout_s: float, on_output: OnOutput | None
@@ -279,7 +304,7 @@ class RemoteSandboxes:
         call_id = uuid.uuid4().hex
         actor = self._actor(name)
         try:
-            async with translated(SandboxUnavailable):
+            async with translated(_SandboxesLost):
                 async for reference in actor.run.remote(
                     call_id, session_id, kind, text, timeout_s=timeout_s, stream=on_output is not None
                 ):
@@ -291,21 +316,21 @@ class RemoteSandboxes:
         except asyncio.CancelledError:
             actor.stop.remote(call_id)
             raise
-        except SandboxUnavailable:
+        except _SandboxesLost as error:
             self._forget(name)
-            raise
+            raise SandboxUnavailable(error.message) from error
         raise SandboxUnavailable(f"{name} gave no result")
 
     async def _call(self, session_id: str, method: str, *args: Any, **kwargs: Any) -> Any:
         name = self._home(session_id)
         try:
-            async with translated(SandboxUnavailable), asyncio.timeout(CALL_S):
+            async with translated(_SandboxesLost), asyncio.timeout(CALL_S):
                 return await getattr(self._actor(name), method).remote(session_id, *args, **kwargs)
         except TimeoutError as error:
             raise SandboxUnavailable(f"{name} does not answer") from error
-        except SandboxUnavailable:
+        except _SandboxesLost as error:
             self._forget(name)
-            raise
+            raise SandboxUnavailable(error.message) from error
 
     def _home(self, session_id: str) -> str:
         name = self._homes.get(session_id)
@@ -328,8 +353,10 @@ class RemoteSandboxes:
             try:
                 actor = self._actors[name] = actor_named(name, self._namespace)
             except ValueError as error:
-                raise SandboxUnavailable(f"{name} is gone") from error
+                raise _SandboxesLost(f"{name} is gone") from error
         return actor
 
     def _forget(self, name: str) -> None:
+        """The actor is gone: sessions that had a sandbox there get a new one, maybe elsewhere."""
         self._actors.pop(name, None)
+        self._homes = {session_id: home for session_id, home in self._homes.items() if home != name}

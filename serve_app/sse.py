@@ -4,6 +4,7 @@ A reader asks the session again and again (a long poll, each with a deadline) an
 session's process. So a reader that is slow, or gone without a word, costs the turn nothing.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import structlog
@@ -64,9 +65,12 @@ async def frames(
     """Frames of a session from `after` on. With `turn_id`: that turn's only, ended by its terminal event."""
     yield RETRY
     seen: dict[str, int] = {}
+    now = asyncio.get_running_loop().time
+    sent = now()
     while True:
         try:
-            batch = await sessions.follow(session_id, user_id, after=after, seen=seen, wait_s=heartbeat_s)
+            wait_s = max(0.0, sent + heartbeat_s - now())
+            batch = await sessions.follow(session_id, user_id, after=after, seen=seen, wait_s=wait_s)
         except GreenroomError as error:
             # The headers are long sent: the reader learns it here, and may resume with its last number.
             structlog.get_logger("greenroom.sse").warning("stream broken off", session_id=session_id, code=error.code)
@@ -84,7 +88,7 @@ async def frames(
         for preview in batch.previews:
             if turn_id is None or preview.turn_id == turn_id:
                 chunk += preview_frame(preview)
-        if chunk:
-            yield bytes(chunk)
-        elif not batch.events and not batch.previews:
-            yield PING
+        # What is of another turn is no frame, so that alone does not tell the reader that its stream lives.
+        if chunk or now() >= sent + heartbeat_s:
+            yield bytes(chunk) or PING
+            sent = now()

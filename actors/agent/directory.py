@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from ..core.errors import AtCapacity, GreenroomError
+from ..core.errors import AtCapacity, GreenroomError, SessionNotFound
 from .host import HostStatus
 from .journal import Journal
 
@@ -86,8 +86,12 @@ class Directory:
         self._placing: dict[str, asyncio.Task[str]] = {}
         self._logger = structlog.get_logger("greenroom.directory")
 
-    async def locate(self, session_id: str, *, failed: str | None = None) -> str:
-        """The host of a session, new or known. `failed` names a host that did not answer the caller."""
+    async def locate(self, session_id: str, *, failed: str | None = None, new: bool = False) -> str:
+        """The host of a session. `failed` names a host that did not answer the caller.
+
+        Raises `SessionNotFound` for one that is neither placed, nor in the journal, nor `new`: it would take a
+        process for nothing.
+        """
         if failed is not None and (host := self._hosts.get(failed)) is not None:
             host.answers = False
         if (name := self._known_place(session_id)) is not None:
@@ -95,7 +99,7 @@ class Directory:
         placing = self._placing.get(session_id)
         if placing is None:
             # Shared: two answers for one session would make two hosts take it from each other.
-            placing = self._placing[session_id] = asyncio.create_task(self._place(session_id))
+            placing = self._placing[session_id] = asyncio.create_task(self._place(session_id, new=new))
             placing.add_done_callback(lambda task: self._placed(session_id, task))
         return await asyncio.shield(placing)
 
@@ -111,7 +115,9 @@ class Directory:
         if not task.cancelled():
             task.exception()  # retrieved: those who asked may all have gone
 
-    async def _place(self, session_id: str) -> str:
+    async def _place(self, session_id: str, *, new: bool) -> str:
+        if not new and not await self._journal.exists(session_id):
+            raise SessionNotFound(session_id=session_id)
         name = self._least_loaded()
         if name is None:
             name = await self._grow(session_id)

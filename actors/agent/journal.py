@@ -73,6 +73,10 @@ class Journal(Protocol):
         """Events numbered above `after`, at most `limit`; anybody may read, of any epoch."""
         ...
 
+    async def exists(self, session_id: str) -> bool:
+        """There is such a session, and it was not deleted."""
+        ...
+
     async def unfinished(self, *, limit: int) -> tuple[str, ...]:
         """Ids of sessions with a turn that has no terminal event, oldest first."""
         ...

@@ -271,6 +271,10 @@ class SqlJournal:
             for seq, turn_id, at, payload in connection.execute(query)
         ]
 
+    async def exists(self, session_id: str) -> bool:
+        query = sa.select(SESSIONS.c.id).where(SESSIONS.c.id == session_id, SESSIONS.c.deleted_at.is_(None))
+        return await self._database.read(lambda c: c.execute(query).first()) is not None
+
     async def unfinished(self, *, limit: int) -> tuple[str, ...]:
         query = (
             sa.select(TURNS.c.session_id)

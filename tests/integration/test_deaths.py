@@ -185,6 +185,21 @@ async def test_a_frozen_process_that_wakes_up_later_writes_nothing_any_more(flee
     assert await fleet.terminal(third.turn_id, turn.session_id) == ["turn.completed"]
 
 
+async def test_a_message_for_a_process_that_stands_still_is_taken_by_another(fleet):
+    """The directory knows within seconds that it is silent: the sender is not to wait for it much longer."""
+    session = (await fleet.say("Hi")).session_id
+    pid = await fleet.pid(fleet.actors()[await fleet.host_of(session)])
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            receipt = await fleet.start("Are you there?", session)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    assert receipt.session_id == session
+
+
 async def test_calls_go_on_without_the_directory_and_it_comes_back(fleet, eventually):
     session = (await fleet.say("Hi")).session_id
     directory = actor_named(DIRECTORY, "main")
@@ -229,14 +244,19 @@ async def test_a_directory_that_could_not_open_its_database_opens_it_later(late,
 # Stopped and started -----------------------------------------------------------------------------
 
 
-async def test_stopping_leaves_no_actor_and_starting_again_finds_every_session(fleet):
+async def test_stopping_lets_turns_end_and_leaves_no_actor_and_starting_finds_every_session(fleet):
     before = await fleet.say("My name is Ada.")
+    running = await fleet.start(SLOW)
     assert len(actors_of("main")) >= 4
 
-    await stop_actors(fleet.settings, grace_s=5)
+    await stop_actors(fleet.settings, grace_s=30)
+
     assert actors_of("main") == set()
     with pytest.raises((GreenroomError, RayError)):
         await fleet.sessions.directory.status()
+    assert await fleet.terminal(running.turn_id, running.session_id) == ["turn.completed"]
+    assert not [e for e in await fleet.journal(running.session_id) if isinstance(e.body, TurnRecovering)]
+
     await start_actors(fleet.settings)
 
     after = await fleet.say("Who am I?", before.session_id)
@@ -244,18 +264,8 @@ async def test_stopping_leaves_no_actor_and_starting_again_finds_every_session(f
     assert [event.body.type for event in await fleet.journal(before.session_id)].count("turn.completed") == 2
 
 
-async def test_turns_get_the_grace_to_end(fleet, eventually):
-    turn = await fleet.start(SLOW)
-
-    await stop_actors(fleet.settings, grace_s=30)
-
-    assert await fleet.terminal(turn.turn_id, turn.session_id) == ["turn.completed"]
-    assert not [e for e in await fleet.journal(turn.session_id) if isinstance(e.body, TurnRecovering)]
-    await start_actors(fleet.settings)
-
-
 async def test_a_turn_that_did_not_end_in_time_ends_after_the_start_without_anyone_asking(fleet, eventually):
-    turn = await fleet.start({"reply": {"text": ["tick "] * 10, "gap_s": 0.5}})
+    turn = await fleet.start(SLOW)
 
     await stop_actors(fleet.settings, grace_s=0)
     assert await fleet.terminal(turn.turn_id, turn.session_id) == []

@@ -89,7 +89,7 @@ async def tasks_in(actor) -> int:
     def count(shell) -> int:
         import asyncio
 
-        return len(asyncio.all_tasks(shell._opening.get_loop()))
+        return len(asyncio.all_tasks(shell._host._task.get_loop()))
 
     return await actor.__ray_call__.remote(count)
 
@@ -127,7 +127,7 @@ async def test_a_chat_as_json(http):
 
     assert response.status_code == 200, response.text
     assert response.json()["message"] == "Hello from the script."
-    assert response.headers["x-request-id"].startswith("req_")
+    assert response.headers["request-id"].startswith("req_")
 
 
 async def test_a_chat_as_a_stream_that_is_shown_as_it_comes(http):
@@ -267,7 +267,7 @@ async def test_errors_come_through_the_proxy_as_they_are(http):
     ):
         response = await http.request(method, path)
         assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
-        assert response.headers.get_list("x-request-id") == [response.json()["request_id"]]
+        assert response.headers.get_list("request-id") == [response.json()["request_id"]]
 
 
 async def test_more_requests_than_a_replica_takes_are_told_to_come_back(http):

@@ -88,6 +88,9 @@ class Line:
     async def read(self, session_id: str, *, after: int, limit: int) -> tuple[Event, ...]:
         return await self.journal.read(session_id, after=after, limit=limit)
 
+    async def exists(self, session_id: str) -> bool:
+        return await self.journal.exists(session_id)
+
     async def unfinished(self, *, limit: int) -> tuple[str, ...]:
         return await self.journal.unfinished(limit=limit)
 
@@ -239,8 +242,8 @@ def until() -> Callable[..., Any]:
 
     async def until(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE_S):
-            while not condition():
-                await asyncio.sleep(0.001)  # noqa: ASYNC110 - any condition, of which no event tells
+            while not condition():  # noqa: ASYNC110 - any condition, of which no event tells
+                await asyncio.sleep(0.001)
 
     return until
 

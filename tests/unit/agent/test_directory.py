@@ -70,6 +70,9 @@ class Unfinished:
     def __init__(self) -> None:
         self.sessions: list[str] = []
 
+    async def exists(self, session_id: str) -> bool:
+        return True
+
     async def unfinished(self, *, limit: int) -> tuple[str, ...]:
         return tuple(self.sessions[:limit])
 

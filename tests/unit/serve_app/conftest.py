@@ -203,7 +203,7 @@ def problem_of() -> Callable[[httpx.Response, int, str], dict[str, Any]]:
         assert body["title"]
         assert body["detail"]
         assert body["instance"] == response.request.url.path
-        assert body["request_id"] == response.headers["x-request-id"]
+        assert body["request_id"] == response.headers["request-id"]
         assert isinstance(body["retryable"], bool)
         assert ("retry-after" in response.headers) == body["retryable"]
         return body

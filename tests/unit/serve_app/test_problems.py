@@ -123,7 +123,7 @@ async def test_every_answer_has_its_id_and_the_security_headers(edge):
         assert SECURITY.items() <= dict(answer.headers).items(), answer.url
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
-    ids = [answer.headers["x-request-id"] for answer in answers]
+    ids = [answer.headers["request-id"] for answer in answers]
     assert len(set(ids)) == len(ids)
     assert all(request_id.startswith("req_") for request_id in ids)
 
