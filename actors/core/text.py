@@ -40,7 +40,7 @@ def mended_json(value: Any, *, depth: int = MAX_JSON_DEPTH) -> Any:
 def depth_of(value: Any) -> int:
     """How deeply JSON-like data is nested: 0 for a number or a text. Works at any depth."""
     deepest = 0
-    level = _inside([value])
+    level = _inside(value)
     while level:
         deepest += 1
         level = [inner for outer in level for inner in _inside(outer)]

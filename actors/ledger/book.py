@@ -101,6 +101,7 @@ _OPEN = sa.insert(ATTEMPTS)
 _STILL_OPEN = sa.select(ATTEMPTS.c.turn_id, ATTEMPTS.c.id).where(
     ATTEMPTS.c.session_id == sa.bindparam("session"), ATTEMPTS.c.state == "dispatched"
 )
+_WIDTHS = {column.name: getattr(column.type, "length", None) for column in ATTEMPTS.columns}
 _CLOSED_COLUMNS = (
     "state",
     "model",
@@ -134,9 +135,9 @@ def record(connection: Connection, entries: Sequence[AttemptEntry]) -> None:
     for entry in entries:
         match entry:
             case AttemptOpened():
-                connection.execute(_OPEN, _opened(entry))
+                connection.execute(_OPEN, _fitted(_opened(entry)))
             case AttemptClosed():
-                closed = {f"new_{name}": value for name, value in _closed(entry).items()}
+                closed = {f"new_{name}": value for name, value in _fitted(_closed(entry)).items()}
                 connection.execute(_CLOSE, {"attempt": entry.id, **closed})
 
 
@@ -151,7 +152,9 @@ def open_attempts(connection: Connection, session_id: str) -> dict[str, tuple[st
 
 def attempts_of(connection: Connection, session_id: str) -> tuple[Attempt, ...]:
     """Every attempt of a session, oldest first."""
-    rows = connection.execute(sa.select(ATTEMPTS).where(ATTEMPTS.c.session_id == session_id).order_by(ATTEMPTS.c.id))
+    rows = connection.execute(
+        sa.select(ATTEMPTS).where(ATTEMPTS.c.session_id == session_id).order_by(ATTEMPTS.c.started_at, ATTEMPTS.c.id)
+    )
     return tuple(
         Attempt(
             id=row.id,
@@ -169,6 +172,14 @@ def attempts_of(connection: Connection, session_id: str) -> tuple[Attempt, ...]:
         )
         for row in rows
     )
+
+
+def _fitted(row: dict[str, object]) -> dict[str, object]:
+    """Names that others chose, cut to their columns: a session must not stop over them."""
+    return {
+        name: value[:limit] if isinstance(value, str) and (limit := _WIDTHS[name]) else value
+        for name, value in row.items()
+    }
 
 
 def _opened(entry: AttemptOpened) -> dict[str, object]:

@@ -146,10 +146,20 @@ async def ensure_admin_key(keys: ApiKeys, file: Path) -> str:
 
 def read_pepper(file: Path) -> bytes:
     """The secret that keys are hashed with, made at the first call. Lose it and every key is void."""
-    pepper = _read(file)
-    if pepper is None:
-        pepper = secrets.token_hex(32)
-        write_secret(file, pepper)
+    if not (pepper := _read(file)):
+        made = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+        write_secret(made, secrets.token_hex(32))
+        try:
+            if pepper == "":
+                made.replace(file)  # an empty file is no secret
+            else:
+                file.hardlink_to(made)  # of processes that start at once, the first one's holds for all
+        except FileExistsError:
+            pass
+        finally:
+            made.unlink(missing_ok=True)
+        pepper = _read(file)
+        assert pepper
     return pepper.encode()
 
 

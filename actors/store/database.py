@@ -48,6 +48,7 @@ class Database:
         """`pool` connections at most; a statement or a wait for a connection fails after its seconds."""
         self.engine = _engine(url, pool=pool, connect_s=connect_s, statement_s=statement_s)
         self._reading = self.engine.execution_options(read_only=True)
+        self._answer_s = statement_s * 1.1 + 1
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # More threads than cores gain nothing on SQLite; on PostgreSQL a thread mostly waits for the server.
         readers = 4 if self.is_sqlite else pool
@@ -77,7 +78,11 @@ class Database:
                 return work(connection)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(threads, run)
+            # The database's own timeouts end a slow statement; this one, a server that says nothing at all.
+            async with asyncio.timeout(self._answer_s):
+                return await asyncio.get_running_loop().run_in_executor(threads, run)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"the database did not answer within {self._answer_s:g} s") from error
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
             raise StoreUnavailable(f"the database does not answer: {_reason(error)}") from error
         except DBAPIError as error:

@@ -13,10 +13,22 @@ def upgrade(database_url: str) -> str | None:
 
     Raises SQLAlchemy's errors: this runs at start-up, where the operator reads them.
     """
+    _set_mode(database_url)
     before = installed_revision(database_url)
     if before != HEAD:
         _run(database_url)
     return before
+
+
+def _set_mode(database_url: str) -> None:
+    """SQLite: write-ahead logging, before several processes open the file; changing it later locks all of them out."""
+    engine = create_engine(database_url)
+    try:
+        if engine.dialect.name == "sqlite":
+            with engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    finally:
+        engine.dispose()
 
 
 def installed_revision(database_url: str) -> str | None:

@@ -130,6 +130,15 @@ async def test_a_chat_as_json(http):
     assert response.headers["request-id"].startswith("req_")
 
 
+async def test_a_session_that_lives_in_no_process_can_be_deleted(http):
+    session = (await http.post("/api/v1/sessions", json={})).json()["id"]
+
+    first = await http.delete(f"/api/v1/sessions/{session}")
+    again = await http.delete(f"/api/v1/sessions/{session}")
+
+    assert (first.status_code, again.status_code) == (204, 404), first.text
+
+
 async def test_a_chat_as_a_stream_that_is_shown_as_it_comes(http):
     shown_before_the_end = ""
     types: list[str] = []

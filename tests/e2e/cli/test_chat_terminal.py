@@ -66,6 +66,7 @@ def test_a_conversation(terminal):
     terminal.read_until("▸ run_python")
     terminal.read_until("42")
     terminal.read_until("tokens")
+    terminal.read_until(">")
     terminal.type("\x04")
     assert terminal.exit_code() == 0
     assert "greenroom chat --session sess_" in terminal.seen
@@ -81,5 +82,6 @@ def test_ctrl_c_cancels_the_turn_and_not_the_conversation(terminal):
     terminal.read_until("▸ run_python")
     terminal.read_until("42")
     terminal.read_until("tokens")
+    terminal.read_until(">")
     terminal.type("\x04")
     assert terminal.exit_code() == 0

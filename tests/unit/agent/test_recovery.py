@@ -1,6 +1,7 @@
 """Hosts come and go, on purpose or not: the journal says what to go on with, and only one of them may write."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -169,6 +170,22 @@ async def test_an_overtaken_host_writes_nothing_more(world: Any, until: Callable
     batch = await zombie.follow("sess_1", "user_1", after=0, seen={}, wait_s=5, activate=True)
     assert batch.events == tuple(events)
     assert await world.events() == events
+
+
+async def test_to_be_overtaken_is_no_unhandled_error(world: Any, until: Callable[..., Any]) -> None:
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    llm = ScriptedLLM([[asyncio.Event()]])
+    zombie = world.host(llm)
+    await zombie.submit(world.submit())
+    await until(lambda: llm.open == 1)
+    await world.journal.activate("sess_1")
+    with pytest.raises(Fenced):
+        await zombie.submit(world.submit())
+    await until(lambda: llm.open == 0)
+    await until(lambda: not any(task.get_name().startswith("turn") for task in asyncio.all_tasks()))
+    gc.collect()
+    assert complaints == []
 
 
 async def test_everybody_who_waits_for_a_turn_of_a_lost_session_is_told(world: Any, until: Callable[..., Any]) -> None:

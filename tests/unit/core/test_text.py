@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,11 +34,9 @@ def test_mended_data_is_json(value: Any) -> None:
     json.dumps(mended_json(value), ensure_ascii=False).encode()
 
 
-@pytest.mark.parametrize(
-    ("value", "depth"), [(7, 0), ("text", 0), ([], 1), ({}, 1), ([1, [2, {"a": 3}]], 3), ({"a": {}, "b": [1]}, 2)]
-)
-def test_how_deep_data_is_nested(value: Any, depth: int) -> None:
-    assert depth_of(value) == depth
+def test_how_deep_data_is_nested() -> None:
+    values = [7, "text", [], {}, [1, [2, {"a": 3}]], {"a": {}, "b": [1]}]
+    assert [depth_of(value) for value in values] == [0, 0, 1, 1, 3, 2]
 
 
 def test_nesting_has_an_end() -> None:
