@@ -30,6 +30,7 @@ class RayFleet:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._namespace = settings.namespace
+        self._met: set[str] = set()
 
     async def names(self) -> tuple[str, ...]:
         return tuple(sorted(named_actors(SESSION_PREFIX, self._namespace)))
@@ -51,9 +52,13 @@ class RayFleet:
         return name
 
     async def status(self, name: str) -> HostStatus | None:
+        # One that never answered may still be starting.
+        deadline_s = STATUS_S if name in self._met else START_S
         try:
-            async with translated(SessionLost), asyncio.timeout(STATUS_S):
-                return await actor_named(name, self._namespace).status.remote()
+            async with translated(SessionLost), asyncio.timeout(deadline_s):
+                status = await actor_named(name, self._namespace).status.remote()
+                self._met.add(name)
+                return status
         except (SessionLost, TimeoutError, ValueError):
             return None
 
@@ -114,18 +119,18 @@ class DirectoryActor:
             max_per_node=settings.session_actors_max_per_node,
             sessions_per_host=settings.sessions_per_actor,
         )
-        await directory.tend()
+        await directory.look()
         self._tending = asyncio.create_task(self._tend(directory))
         return directory
 
     async def _tend(self, directory: Directory) -> None:
         logger = structlog.get_logger("greenroom.directory")
         while True:
-            await asyncio.sleep(TEND_S)
             try:
                 await directory.tend()
             except Exception:  # one bad round, e.g. a database that restarts, must not end the care
                 logger.exception("round of care failed")
+            await asyncio.sleep(TEND_S)
 
     async def locate(self, session_id: str, *, failed: str | None, new: bool) -> str:
         return await (await self._directory.get()).locate(session_id, failed=failed, new=new)

@@ -340,12 +340,16 @@ class RemoteSandboxes:
 
     def _any_name(self) -> str:
         mine = SANDBOX_PREFIX + _ray.get_runtime_context().get_node_id()
-        if mine in self._actors:
+        try:
+            self._actors.setdefault(mine, actor_named(mine, self._namespace))
+        except ValueError:
+            pass  # this node has none
+        else:
             return mine
         names = named_actors(SANDBOX_PREFIX, self._namespace)
         if not names:
             raise SandboxUnavailable("no sandbox actor is running on any node")
-        return mine if mine in names else min(names)
+        return min(names)
 
     def _actor(self, name: str) -> Any:
         actor = self._actors.get(name)

@@ -29,19 +29,26 @@ async def start_actors(settings: Settings) -> None:
     Raises `UnavailableError` with the reason. Memory and sandboxes may still be loading afterwards.
     """
     options = {**_ALWAYS, "namespace": settings.namespace}
-    for number in range(settings.session_actors_per_node):
-        start_session_actor(f"{SESSION_PREFIX}{number}", settings)
+    # One process after the other is quickest on few cores, and these two are all that a message needs: the
+    # directory starts the rest of its fleet, and the first tool waits for the sandboxes if it must.
+    start_session_actor(f"{SESSION_PREFIX}0", settings)
     directory: Any = DirectoryActor.options(name=DIRECTORY, max_concurrency=10_000, **options).remote(settings)
-    node = ray.get_runtime_context().get_node_id()
-    SandboxActor.options(
-        name=f"{SANDBOX_PREFIX}{node}", max_concurrency=1_000, resources={"sandbox": 1}, **options
-    ).remote(settings)
-    MemoryActor.options(name=MEMORY, max_concurrency=1_000, **options).remote(settings)
     try:
         async with translated(UnavailableError), asyncio.timeout(START_S):
             await directory.status.remote()
     except TimeoutError as error:
         raise UnavailableError(f"the directory actor did not start within {START_S:g} s") from error
+    node = ray.get_runtime_context().get_node_id()
+    SandboxActor.options(
+        name=f"{SANDBOX_PREFIX}{node}", max_concurrency=1_000, resources={"sandbox": 1}, **options
+    ).remote(settings)
+    MemoryActor.options(name=MEMORY, max_concurrency=1_000, **options).remote(settings)
+
+
+async def warm_actors(settings: Settings) -> None:
+    """Begin to load what the first use would otherwise wait for: the memory's vectors and its embedder."""
+    for actor in named_actors(MEMORY, settings.namespace).values():
+        actor.load.remote()
 
 
 async def stop_actors(settings: Settings, *, grace_s: float) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 from actors.core.clock import SystemClock
 from actors.core.settings import Settings
 from actors.security.keys import ensure_admin_key
-from actors.start import start_actors, stop_actors
+from actors.start import start_actors, stop_actors, warm_actors
 from actors.store.migrate import upgrade
 from actors.wiring.models import DEMO, model_source
 from actors.wiring.store import api_keys, open_database
@@ -87,6 +87,10 @@ class Boot:
         """
         await asyncio.to_thread(self._controller_asked.wait, CONTROLLER_S)
         await start_actors(self._settings)
+
+    async def warm_actors(self) -> None:
+        """Begin to load what the first use would otherwise wait for."""
+        await warm_actors(self._settings)
 
     async def drain(self, grace_s: float) -> None:
         """Let running turns end for so long, then stop the actors. What did not end goes on at the next start."""

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .boot import Boot
 
 START_S = 120.0
+SANDBOX_S = 20.0
 GRACE_S = 20.0
 """Running turns get so long to end when the run is stopped; a second signal ends the wait."""
 
@@ -115,7 +116,8 @@ class Run:
             self._phases.mark("actors")
             self._await_ready(deploying)
         self._phases.mark("ready")
-        health = probe.get_json(self._settings.host, self._settings.port, "/health") or {}
+        asyncio.run(self._boot.warm_actors())
+        health = self._settled_health()
         self._publish(
             replace(
                 self._state,
@@ -125,6 +127,16 @@ class Run:
                 phases=self._phases.reached,
             )
         )
+
+    def _settled_health(self) -> dict[str, Any]:
+        """GET /health once the sandbox has said what isolation it reached, which may be after /ready."""
+        deadline = time.monotonic() + SANDBOX_S
+        while True:
+            health = probe.get_json(self._settings.host, self._settings.port, "/health") or {}
+            loading = any(check.get("loading") for check in health.get("checks", ()))
+            if not loading or time.monotonic() > deadline:
+                return health
+            time.sleep(_POLL_S)
 
     def _await_ready(self, deploying: Future[None]) -> None:
         assert self._boot is not None

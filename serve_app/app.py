@@ -95,7 +95,7 @@ class Checks:
             async with asyncio.timeout(health.CHECK_S / 2):
                 capability = (await self._parts.sandboxes.status()).capability
         except TimeoutError:
-            return CheckResult("sandbox", "warning", "tools that run code are off: the sandbox actor is still loading")
+            return CheckResult("sandbox", "warning", "the sandbox actor is still loading", loading=True)
         except GreenroomError as error:
             return CheckResult("sandbox", "warning", f"tools that run code are off: {error.message}")
         lacks = "; ".join(f"{missing.what} ({missing.fix})" for missing in capability.missing)

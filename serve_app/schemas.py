@@ -180,6 +180,7 @@ class CheckOut(BaseModel):
     name: str
     status: Literal["healthy", "warning", "unhealthy"]
     message: str
+    loading: bool = Field(default=False, description="It is starting: ask again soon.")
 
 
 class HealthOut(BaseModel):

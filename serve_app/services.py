@@ -20,6 +20,8 @@ class CheckResult:
     name: str
     status: Literal["healthy", "warning", "unhealthy"]
     message: str
+    loading: bool = False
+    """It is starting: ask again soon."""
 
 
 Check: TypeAlias = Callable[[], Awaitable[CheckResult]]

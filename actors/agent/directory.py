@@ -168,14 +168,15 @@ class Directory:
         """One round of care: see who lives, keep enough hosts warm, wake sessions that were cut off."""
         # Asked first: a turn that is unfinished now and resident nowhere afterwards was cut off.
         unfinished = await self._journal.unfinished(limit=UNFINISHED_LOOKED_AT)
-        await self._look()
+        await self.look()
         try:
             await self._keep_warm()
         except AtCapacity as error:
             self._logger.warning("not enough session actors are warm", reason=error.message)
         await self._wake(unfinished)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """See which hosts live and what is resident there."""
         names = await self._fleet.names()
         for gone in set(self._hosts) - set(names):
             del self._hosts[gone]

@@ -55,7 +55,7 @@ def _report(services: Services, results: tuple[CheckResult, ...], *, ready_only:
     body = HealthOut(
         status=status,
         timestamp=rfc3339(services.clock.now()),
-        checks=[CheckOut(name=r.name, status=r.status, message=r.message) for r in results],
+        checks=[CheckOut(name=r.name, status=r.status, message=r.message, loading=r.loading) for r in results],
         uptime=int(services.clock.monotonic() - services.started),
         version=services.version,
     )
