@@ -16,6 +16,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 
 from .agent.directory import FleetStatus
 from .agent.previews import Seen
+from .agent.session import CANCEL_S
 from .agent.sessions import Batch, Receipt, Submit, TurnResult
 from .core.clock import Clock
 from .core.errors import (
@@ -26,6 +27,7 @@ from .core.errors import (
     NotHere,
     SandboxUnavailable,
     SessionLost,
+    SessionNotFound,
 )
 from .memory.base import Memory, Recollection
 from .sandbox.base import ExecResult, FileInfo, FileSlice, OnOutput, SandboxStatus, WorkspaceError
@@ -37,6 +39,12 @@ SESSION_PREFIX = "session:"
 
 CALL_S = 30.0
 """Deadline of a call that has none of its own."""
+
+TRY_S = 5.0
+"""A session actor that has not answered by then, beyond what it was asked to wait, is taken for silent."""
+
+SLICE_S = 10.0
+"""A long wait is asked for in such pieces, so that a process which stands still is noticed."""
 
 RETRY_S = 20.0
 """A session's call is tried again elsewhere for so long: a lost host is replaced within this time."""
@@ -63,7 +71,7 @@ async def translated(lost: type[GreenroomError]) -> AsyncGenerator[None]:
             raise cause from None
         raise lost(f"{type(cause).__name__}: {cause}") from error
     except (RayActorError, GetTimeoutError) as error:
-        raise lost(str(error).splitlines()[0]) from error
+        raise lost((str(error).splitlines() or [type(error).__name__])[0]) from error
     except RayError as error:
         raise lost(f"{type(error).__name__}: {error}") from error
 
@@ -118,6 +126,10 @@ class RemoteDirectory:
             raise
 
 
+class _HostLost(SessionLost):
+    """The process of a session actor is gone, or is not reached."""
+
+
 class RemoteSessions:
     """`Sessions` over the fleet: knows where sessions live, asks the directory when it is wrong."""
 
@@ -131,23 +143,32 @@ class RemoteSessions:
     async def submit(self, command: Submit) -> Receipt:
         return await self._call(
             command.session_id,
-            CALL_S,
+            TRY_S,
             lambda host, activate: host.submit.remote(command, activate=activate),
             new=command.new is not None,
         )
 
     async def chat(self, command: Submit, *, wait_s: float) -> TurnResult | Receipt:
-        return await self._call(
-            command.session_id,
-            wait_s + CALL_S,
-            lambda host, activate: host.chat.remote(command, wait_s=wait_s, activate=activate),
-            new=command.new is not None,
-        )
+        give_up = self._clock.monotonic() + wait_s
+        while True:
+            asked = self._clock.monotonic()
+            piece_s = max(0.0, min(SLICE_S, give_up - asked))
+            # Sent again it is the same message, which is accepted once.
+            answer = await self._call(
+                command.session_id,
+                piece_s + TRY_S,
+                lambda host, activate, piece_s=piece_s: host.chat.remote(command, wait_s=piece_s, activate=activate),
+                new=command.new is not None,
+            )
+            now = self._clock.monotonic()
+            # A receipt before its time: this turn has ended and is no longer known there. The journal knows.
+            if isinstance(answer, TurnResult) or now >= give_up or now < asked + piece_s / 2:
+                return answer
 
     async def follow(self, session_id: str, user_id: str, *, after: int, seen: Seen, wait_s: float) -> Batch:
         return await self._call(
             session_id,
-            wait_s + CALL_S,
+            wait_s + TRY_S,
             lambda host, activate: host.follow.remote(
                 session_id, user_id, after=after, seen=seen, wait_s=wait_s, activate=activate
             ),
@@ -156,12 +177,16 @@ class RemoteSessions:
     async def cancel(self, session_id: str, user_id: str, turn_id: str) -> TurnResult | None:
         return await self._call(
             session_id,
-            CALL_S,
+            CANCEL_S + TRY_S,
             lambda host, activate: host.cancel.remote(session_id, user_id, turn_id, activate=activate),
         )
 
     async def forget(self, session_id: str) -> None:
-        await self._call(session_id, CALL_S, lambda host, _: host.forget.remote(session_id))
+        try:
+            await self._call(session_id, TRY_S, lambda host, _: host.forget.remote(session_id))
+        except SessionNotFound:
+            # No process hosts it. Its sandbox may be there all the same.
+            await RemoteSandboxes(self._namespace).release(session_id)
         self._places.pop(session_id, None)
 
     async def _call(
@@ -176,12 +201,12 @@ class RemoteSessions:
             try:
                 if name is None:
                     name = await self.directory.locate(session_id, failed=failed, new=new)
-                async with translated(SessionLost), asyncio.timeout(timeout_s):
+                async with translated(_HostLost), asyncio.timeout(timeout_s):
                     answer = await call(self._host(name), activate)
             except (*_ELSEWHERE, TimeoutError, ValueError) as error:
                 self._places.pop(session_id, None)
                 # A lost process is the directory's business too; a host that answers is not to blame.
-                failed = name if isinstance(error, SessionLost | ValueError) else None
+                failed = name if isinstance(error, _HostLost | TimeoutError | ValueError) else None
                 if failed is not None:
                     self._hosts.pop(failed, None)
                 if self._clock.monotonic() + pause > give_up:
@@ -208,7 +233,8 @@ class RemoteSessions:
 def _final(error: BaseException, session_id: str) -> GreenroomError:
     if isinstance(error, GreenroomError):
         return error
-    return SessionLost(f"no session actor answered: {error}", session_id=session_id)
+    reason = str(error) or "not within its time"
+    return SessionLost(f"no session actor answered: {reason}", session_id=session_id)
 
 
 class _MemoryLost(MemoryUnavailable):
@@ -277,11 +303,14 @@ class RemoteSandboxes:
 
     async def release(self, session_id: str) -> None:
         """Wherever it is: another process may have leased it."""
-        self._homes.pop(session_id, None)
+        home = self._homes.pop(session_id, None)
         for name, actor in named_actors(SANDBOX_PREFIX, self._namespace).items():
+            released = actor.release.remote(session_id)
+            if name != home:
+                continue  # told, and not waited for: it may still be starting
             try:
                 async with translated(_SandboxesLost), asyncio.timeout(CALL_S):
-                    await actor.release.remote(session_id)
+                    await released
             except (_SandboxesLost, TimeoutError):
                 self._forget(name)
 
@@ -302,9 +331,10 @@ class RemoteSandboxes:
         """Output comes through a generator; a cancel here is told to the actor, which kills what runs."""
         name = self._home(session_id)
         call_id = uuid.uuid4().hex
-        actor = self._actor(name)
+        actor: Any = None
         try:
             async with translated(_SandboxesLost):
+                actor = self._actor(name)
                 async for reference in actor.run.remote(
                     call_id, session_id, kind, text, timeout_s=timeout_s, stream=on_output is not None
                 ):
@@ -314,7 +344,8 @@ class RemoteSandboxes:
                     if on_output is not None:
                         on_output(item)
         except asyncio.CancelledError:
-            actor.stop.remote(call_id)
+            if actor is not None:
+                actor.stop.remote(call_id)
             raise
         except _SandboxesLost as error:
             self._forget(name)

@@ -54,16 +54,18 @@ async def warm_actors(settings: Settings) -> None:
 async def stop_actors(settings: Settings, *, grace_s: float) -> None:
     """Let running turns end for `grace_s`, then stop every actor. What did not end goes on at the next start."""
     namespace = settings.namespace
-    directory = named_actors(DIRECTORY, namespace)
-    sessions = named_actors(SESSION_PREFIX, namespace)
-    rest = {**named_actors(SANDBOX_PREFIX, namespace), **named_actors(MEMORY, namespace)}
     # The directory first, or it would start again what is stopped here; sandboxes after their users.
-    for group, kwargs in ((directory, {}), (sessions, {"grace_s": grace_s}), (rest, {})):
-        async with asyncio.TaskGroup() as tasks:
-            for actor in group.values():
-                tasks.create_task(_drain(actor, grace_s + START_S / 4, kwargs))
-        for actor in group.values():
-            end_actor(actor)
+    await _stop(named_actors(DIRECTORY, namespace), grace_s)
+    await _stop(named_actors(SESSION_PREFIX, namespace), grace_s, grace_s=grace_s)
+    await _stop({**named_actors(SANDBOX_PREFIX, namespace), **named_actors(MEMORY, namespace)}, grace_s)
+
+
+async def _stop(actors: dict[str, Any], wait_s: float, **kwargs: float) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for actor in actors.values():
+            tasks.create_task(_drain(actor, wait_s + START_S / 4, kwargs))
+    for actor in actors.values():
+        end_actor(actor)
 
 
 async def _drain(actor: Any, timeout_s: float, kwargs: dict[str, Any]) -> None:

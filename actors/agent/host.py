@@ -5,6 +5,7 @@ next write, drops the session, and its callers ask the directory again.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -61,6 +62,7 @@ class SessionHost:
         self._delta_interval_s = delta_interval_s
         self._sessions: dict[str, Session] = {}
         self._arriving: dict[str, asyncio.Task[Session]] = {}
+        self._awaited: Counter[str] = Counter()
         self._draining = False
 
     # The Sessions Protocol, with `activate` -----------------------------------------------------------
@@ -159,10 +161,19 @@ class SessionHost:
             arriving = asyncio.create_task(self._bring(bring), name=f"arrive {session_id}")
             self._arriving[session_id] = arriving
             arriving.add_done_callback(lambda task: self._arrived(session_id, task))
-        return await asyncio.shield(arriving)
+        # Counted until the caller has it in hand: it must not be pushed out to make room in between.
+        self._awaited[session_id] += 1
+        try:
+            return await asyncio.shield(arriving)
+        finally:
+            self._awaited[session_id] -= 1
+            if not self._awaited[session_id]:
+                del self._awaited[session_id]
 
     async def _bring(self, bring: Callable[[], Awaitable[Session]]) -> Session:
         session = await bring()
+        if self._draining:
+            raise Draining
         if session.log.lost is not None:
             raise session.log.lost
         self._sessions[session.session_id] = session
@@ -180,7 +191,7 @@ class SessionHost:
             raise Draining
         if len(self._sessions) + len(self._arriving) < self._capacity:
             return
-        idle = [session for session in self._sessions.values() if not session.busy]
+        idle = [s for s in self._sessions.values() if not s.busy and s.session_id not in self._awaited]
         if not idle:
             raise AtCapacity(capacity=self._capacity)
         self._drop(min(idle, key=lambda session: session.touched))

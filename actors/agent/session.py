@@ -105,7 +105,8 @@ class Session:
         telemetry.RUNNING_TURNS.dec()
         self.touched = self.clock.monotonic()
         turn = running.turn
-        if turn.outcome is None or task.cancelled() or task.exception() is not None:
+        failed = task.cancelled() or task.exception() is not None  # asked for in any case: so it is retrieved
+        if failed or turn.outcome is None:
             # The turn cannot go on in this process. Its journal says so to whoever takes it over.
             self.log.lose(SessionLost(session_id=self.session_id))
             return

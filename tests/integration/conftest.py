@@ -199,6 +199,13 @@ class Fleet:
             session_id or self.new_id("sess"), USER, self.new_id("msg"), self.new_id("turn"), content, None, new
         )
 
+    async def warm(self, within_s: float = 90) -> None:
+        """Wait for the session actors that are to be kept ready: the directory starts them after the first one."""
+        deadline = time.monotonic() + within_s
+        while len((await self.sessions.directory.status()).hosts) < self.settings.session_actors_per_node:
+            assert time.monotonic() < deadline, "the fleet did not become warm"
+            await asyncio.sleep(0.1)
+
     async def say(self, text: str | dict[str, Any], session_id: str | None = None) -> TurnResult:
         result = await self.sessions.chat(self.message(text, session_id), wait_s=60)
         assert isinstance(result, TurnResult)
@@ -263,6 +270,7 @@ def make_fleet(short_dir: Path, model_url: str) -> Iterator[MakeFleet]:
         made.append(fleet)
         if start:
             asyncio.run(start_actors(chosen))
+            asyncio.run(fleet.warm())
         return fleet
 
     yield make
