@@ -60,8 +60,16 @@ _ray: Any = ray
 """Ray's own annotations are partial: seen through `Any`, and narrowed here where values enter."""
 
 
+class _ActorGone(Exception):
+    """The process of an actor is gone or not reached. Never leaves this file: callers get an error of ours."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
 @asynccontextmanager
-async def translated(lost: type[GreenroomError]) -> AsyncGenerator[None]:
+async def translated(lost: "type[GreenroomError | _ActorGone]") -> AsyncGenerator[None]:
     """Ray's errors to ours: an error of the called method to itself, a lost actor to `lost`."""
     try:
         yield
@@ -124,10 +132,6 @@ class RemoteDirectory:
         except SessionLost:
             self._handle = None
             raise
-
-
-class _HostLost(SessionLost):
-    """The process of a session actor is gone, or is not reached."""
 
 
 class RemoteSessions:
@@ -201,12 +205,12 @@ class RemoteSessions:
             try:
                 if name is None:
                     name = await self.directory.locate(session_id, failed=failed, new=new)
-                async with translated(_HostLost), asyncio.timeout(timeout_s):
+                async with translated(_ActorGone), asyncio.timeout(timeout_s):
                     answer = await call(self._host(name), activate)
-            except (*_ELSEWHERE, TimeoutError, ValueError) as error:
+            except (*_ELSEWHERE, _ActorGone, TimeoutError, ValueError) as error:
                 self._places.pop(session_id, None)
                 # A lost process is the directory's business too; a host that answers is not to blame.
-                failed = name if isinstance(error, _HostLost | TimeoutError | ValueError) else None
+                failed = name if isinstance(error, _ActorGone | TimeoutError | ValueError) else None
                 if failed is not None:
                     self._hosts.pop(failed, None)
                 if self._clock.monotonic() + pause > give_up:
@@ -237,14 +241,6 @@ def _final(error: BaseException, session_id: str) -> GreenroomError:
     return SessionLost(f"no session actor answered: {reason}", session_id=session_id)
 
 
-class _MemoryLost(MemoryUnavailable):
-    """The memory actor is gone; one that takes its place is found by name."""
-
-
-class _SandboxesLost(SandboxUnavailable):
-    """The sandbox actor is gone, and its sandboxes with it."""
-
-
 class RemoteMemories:
     """`MemoryStore` in the memory actor."""
 
@@ -261,11 +257,11 @@ class RemoteMemories:
 
     async def _call(self, call: Callable[[Any], Awaitable[T]]) -> T:
         try:
-            async with translated(_MemoryLost), asyncio.timeout(self._timeout_s):
+            async with translated(_ActorGone), asyncio.timeout(self._timeout_s):
                 if self._handle is None:
                     self._handle = actor_named(MEMORY, self._namespace)
                 return await call(self._handle)
-        except _MemoryLost as error:
+        except _ActorGone as error:
             self._handle = None
             raise MemoryUnavailable(error.message) from error
         except TimeoutError as error:
@@ -309,19 +305,19 @@ class RemoteSandboxes:
             if name != home:
                 continue  # told, and not waited for: it may still be starting
             try:
-                async with translated(_SandboxesLost), asyncio.timeout(CALL_S):
+                async with translated(_ActorGone), asyncio.timeout(CALL_S):
                     await released
-            except (_SandboxesLost, TimeoutError):
+            except (_ActorGone, TimeoutError):
                 self._forget(name)
 
     async def status(self) -> SandboxStatus:
         name = self._any_name()
         try:
-            async with translated(_SandboxesLost), asyncio.timeout(CALL_S):
+            async with translated(_ActorGone), asyncio.timeout(CALL_S):
                 return await self._actor(name).status.remote()
         except TimeoutError as error:
             raise SandboxUnavailable(f"{name} does not answer") from error
-        except _SandboxesLost as error:
+        except _ActorGone as error:
             self._forget(name)
             raise SandboxUnavailable(error.message) from error
 
@@ -333,7 +329,7 @@ class RemoteSandboxes:
         call_id = uuid.uuid4().hex
         actor: Any = None
         try:
-            async with translated(_SandboxesLost):
+            async with translated(_ActorGone):
                 actor = self._actor(name)
                 async for reference in actor.run.remote(
                     call_id, session_id, kind, text, timeout_s=timeout_s, stream=on_output is not None
@@ -347,7 +343,7 @@ class RemoteSandboxes:
             if actor is not None:
                 actor.stop.remote(call_id)
             raise
-        except _SandboxesLost as error:
+        except _ActorGone as error:
             self._forget(name)
             raise SandboxUnavailable(error.message) from error
         raise SandboxUnavailable(f"{name} gave no result")
@@ -355,11 +351,11 @@ class RemoteSandboxes:
     async def _call(self, session_id: str, method: str, *args: Any, **kwargs: Any) -> Any:
         name = self._home(session_id)
         try:
-            async with translated(_SandboxesLost), asyncio.timeout(CALL_S):
+            async with translated(_ActorGone), asyncio.timeout(CALL_S):
                 return await getattr(self._actor(name), method).remote(session_id, *args, **kwargs)
         except TimeoutError as error:
             raise SandboxUnavailable(f"{name} does not answer") from error
-        except _SandboxesLost as error:
+        except _ActorGone as error:
             self._forget(name)
             raise SandboxUnavailable(error.message) from error
 
@@ -388,7 +384,7 @@ class RemoteSandboxes:
             try:
                 actor = self._actors[name] = actor_named(name, self._namespace)
             except ValueError as error:
-                raise _SandboxesLost(f"{name} is gone") from error
+                raise _ActorGone(f"{name} is gone") from error
         return actor
 
     def _forget(self, name: str) -> None:
