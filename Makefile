@@ -39,7 +39,7 @@ doctor: .venv/ready  ## Check what this machine lacks
 .PHONY: test
 test: .venv/dev  ## Run every test; options of pytest by ARGS="-k name"
 	@mkdir -p test-output
-	@without=; .ci/browser || { test -z "$${CI:-}"; without=--ignore=tests/e2e/chat_page; }; \
+	@without=$$(.ci/programs); \
 		$(BIN)/python -m pytest --junitxml=test-output/junit.xml $(SUITES) $$without $(ARGS) </dev/null
 	@$(BIN)/python .ci/skipped.py test-output/junit.xml $${CI:+--none}
 
