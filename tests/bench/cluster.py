@@ -63,6 +63,23 @@ def baseline(model_url: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+def wait_until_idle(deadline_s: float = 30.0) -> None:
+    """Let what starts after /ready (the rest of the fleet, the embedder) come to rest before turns are timed."""
+    deadline = time.monotonic() + deadline_s
+    busy, total = _processor_ticks()
+    while time.monotonic() < deadline:
+        time.sleep(1.0)
+        busy_now, total_now = _processor_ticks()
+        if busy_now - busy < 0.25 * (total_now - total):
+            return
+        busy, total = busy_now, total_now
+
+
+def _processor_ticks() -> tuple[int, int]:
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
 @contextmanager
 def greenroom(model_url: str) -> Iterator[Cluster]:
     """A running Greenroom whose model is the scripted one; its start is timed from the command to `/ready`."""
@@ -87,6 +104,7 @@ def greenroom(model_url: str) -> Iterator[Cluster]:
             raise RuntimeError(re.sub(r"grk_\w+", "grk_…", up.stdout + up.stderr))
         seconds = time.monotonic() - started
         try:
+            wait_until_idle()
             key = (Path(home) / "admin.key").read_text().strip()
             yield Cluster(f"http://127.0.0.1:{port}", key, Path(home), round(seconds, 2))
         finally:
