@@ -368,9 +368,9 @@ class RemoteSandboxes:
     def _any_name(self) -> str:
         mine = SANDBOX_PREFIX + _ray.get_runtime_context().get_node_id()
         try:
-            self._actors.setdefault(mine, actor_named(mine, self._namespace))
+            self._actors[mine] = actor_named(mine, self._namespace)
         except ValueError:
-            pass  # this node has none
+            self._forget(mine)  # this node has none, or none any more
         else:
             return mine
         names = named_actors(SANDBOX_PREFIX, self._namespace)
