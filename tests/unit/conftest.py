@@ -1,7 +1,8 @@
 """Unit tests have neither Ray nor a network: whoever reaches for them fails, whatever the code under test catches."""
 
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -14,6 +15,14 @@ def no_ray_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     for owner, names in ((ray, ("init", "get_actor")), (socket.socket, ("connect", "connect_ex", "bind"))):
         for name in names:
             monkeypatch.setattr(owner, name, _forbidden(f"{owner.__name__}.{name}"))
+
+
+@pytest.fixture(autouse=True)
+def digits_limit() -> Iterator[None]:
+    """Programs that the demo model writes lift Python's limit on digits, and tests run them in this process."""
+    limit = sys.get_int_max_str_digits()
+    yield
+    sys.set_int_max_str_digits(limit)
 
 
 def _forbidden(what: str) -> Callable[..., NoReturn]:

@@ -58,8 +58,8 @@ async def test_the_report_is_complete(make_edge):
     assert body == {
         "status": "warning",
         "checks": [
-            {"name": "database", "status": "healthy", "message": "sqlite"},
-            {"name": "sandbox", "status": "warning", "message": "tools that run code are off"},
+            {"name": "database", "status": "healthy", "message": "sqlite", "loading": False},
+            {"name": "sandbox", "status": "warning", "message": "tools that run code are off", "loading": False},
         ],
         "uptime": 90,
         "version": "1.2.3",
@@ -94,7 +94,7 @@ async def test_what_a_failing_check_says_is_told(probed):
     body = (await probed("/ready", check_store)).json()
 
     assert body["checks"] == [
-        {"name": "store", "status": "unhealthy", "message": "the database does not answer: timeout"}
+        {"name": "store", "status": "unhealthy", "message": "the database does not answer: timeout", "loading": False}
     ]
 
 
@@ -105,7 +105,12 @@ async def test_a_check_that_hangs_is_unhealthy_after_its_deadline_and_holds_nobo
     async with asyncio.timeout(5):
         body = (await probed(path, check_slow, check_database)).json()
 
-    assert body["checks"][0] == {"name": "slow", "status": "unhealthy", "message": "no answer within 0.05 s"}
+    assert body["checks"][0] == {
+        "name": "slow",
+        "status": "unhealthy",
+        "message": "no answer within 0.05 s",
+        "loading": False,
+    }
     assert body["checks"][1]["status"] == "healthy"
 
 
