@@ -86,10 +86,10 @@ class SessionHost:
         return await self._touching(session, session.cancel(turn_id))
 
     async def forget(self, session_id: str) -> None:
-        session = self._sessions.pop(session_id, None)
+        session = self._sessions.get(session_id)
         if session is not None:
+            self._drop(session)
             await session.leave(grace_s=0, reason=SessionNotFound(session_id=session_id))
-        telemetry.ACTIVE_SESSIONS.set(len(self._sessions))
         await self._sandboxes.release(session_id)
 
     # Hosting ------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class SessionHost:
         self._sessions.clear()
 
     async def _accept(self, command: Submit, *, activate: bool) -> tuple[Session, Receipt]:
-        if command.new is None or self._resident(command.session_id) is not None:
+        if command.new is None or command.session_id in self._sessions:
             session = await self._find(command.session_id, command.user_id, activate=activate)
         elif not activate:
             raise NotHere(session_id=command.session_id)
@@ -134,16 +134,13 @@ class SessionHost:
         finally:
             session.touched = self._clock.monotonic()
 
-    def _resident(self, session_id: str) -> Session | None:
-        return self._sessions.get(session_id)
-
     def _drop(self, session: Session) -> None:
         if self._sessions.get(session.session_id) is session:
             del self._sessions[session.session_id]
             telemetry.ACTIVE_SESSIONS.set(len(self._sessions))
 
     async def _find(self, session_id: str, user_id: str | None, *, activate: bool) -> Session:
-        session = self._resident(session_id)
+        session = self._sessions.get(session_id)
         if session is None:
             if not activate:
                 raise NotHere(session_id=session_id)
