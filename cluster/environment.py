@@ -79,8 +79,7 @@ def _ray() -> dict[str, str]:
 def _serve(run_dir: Path, haproxy: Path) -> dict[str, str]:
     files = run_dir / "h"  # HAProxy's sockets are 70 characters below, and 97 are the limit
     metrics, stats, fallback_http, fallback_grpc, replicas = free_ports(5)
-    # The kernel's free ports lie in the range it also gives to outgoing connections; replicas look for
-    # theirs below it, each run from a start of its own.
+    # Replicas look for theirs from a start of the run's own.
     first_replica = 20_000 + replicas % 100 * 100
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",

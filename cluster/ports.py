@@ -1,10 +1,14 @@
 """TCP ports: is one free, and which one is."""
 
 import errno
+import random
 import socket
+from pathlib import Path
 
 _LOOPBACK = "127.0.0.1"
 _TAKEN = (errno.EADDRINUSE, errno.EACCES)
+_KERNEL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST, _HIGHEST = 10_000, 20_000
 
 
 def is_free(host: str, port: int) -> bool:
@@ -32,13 +36,24 @@ def next_free(host: str, port: int, *, tries: int = 100) -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports that the kernel finds free on loopback, all different."""
-    sockets = [socket.create_server((_LOOPBACK, 0)) for _ in range(count)]
-    try:
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """So many ports that are free on loopback, all different.
+
+    They lie below the range from which the kernel serves outgoing connections and servers that ask for any
+    port: what is bound only seconds later would now and then find its port taken from in there.
+    """
+    found: list[int] = []
+    for port in random.sample(_unclaimed(), k=min(1000, len(_unclaimed()))):
+        if is_free(_LOOPBACK, port):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise OSError(f"no {count} ports above {_LOWEST} are free on {_LOOPBACK}")
+
+
+def _unclaimed() -> range:
+    """Ports that the kernel does not hand out by itself, where it leaves any."""
+    first = int(_KERNEL_RANGE.read_text().split()[0])
+    return range(_LOWEST, min(first, _HIGHEST) if first > _LOWEST + 1000 else 65_536)
 
 
 def reachable(host: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -34,6 +35,8 @@ GRACE_S = 20.0
 
 _POLL_S = 0.05
 _WATCH_S = 1.0
+_RAISED = re.compile(r"[\w.]+(Error|Exception): ")
+_REASON_CHARS = 600
 _logger = logging.getLogger("greenroom.run")
 
 
@@ -231,11 +234,13 @@ def _spinner(console: Console) -> Live:
 
 
 def _reason(error: Exception) -> str:
-    """One line; of Ray's errors, which carry the traceback of another process, the last one."""
+    """One line; of Ray's errors, which carry the traceback of another process, what stands below it."""
     if isinstance(error, StartFailed | GreenroomError):
         return str(error)
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+    raised = [number for number, line in enumerate(lines) if _RAISED.match(line)]
+    told = "; ".join(line.strip() for line in lines[raised[-1] :]) if raised else "".join(lines[-1:])
+    return f"{type(error).__name__}: {told[:_REASON_CHARS]}"
 
 
 def _heed_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.ports import free_ports
+
 GREENROOM = Path(sys.executable).with_name("greenroom")
 
 
@@ -22,11 +24,6 @@ class Cluster:
     key: str
     home: Path
     cold_start_s: float
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 @contextmanager
@@ -52,7 +49,7 @@ def model_server(script: Path | None = None) -> Iterator[str]:
 @contextmanager
 def baseline(model_url: str) -> Iterator[str]:
     """The base URL of the bare application."""
-    port = free_port()
+    port = free_ports(1)[0]
     with program(sys.executable, str(Path(__file__).with_name("baseline_app.py")), model_url, str(port)):
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
@@ -84,7 +81,7 @@ def _processor_ticks() -> tuple[int, int]:
 def greenroom(model_url: str) -> Iterator[Cluster]:
     """A running Greenroom whose model is the scripted one; its start is timed from the command to `/ready`."""
     with tempfile.TemporaryDirectory(prefix="gr-bench-") as home:
-        port = free_port()
+        port = free_ports(1)[0]
         environment = {
             **os.environ,
             "GREENROOM_HOME": home,

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from actors.handles import SESSION_PREFIX, RemoteSessions, named_actors
 from actors.security.cipher import ClearText
 from actors.store.database import Database
 from actors.store.migrate import upgrade
+from cluster.ports import free_ports
 
 NODE = Path(__file__).with_name("node.py")
 START_S = 120.0
@@ -144,23 +144,11 @@ def connected() -> Callable[[str], Any]:
     return _driver
 
 
-@pytest.fixture(scope="session")
-def free_ports() -> Callable[[int], list[int]]:
-    def find(count: int) -> list[int]:
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-        ports = [one.getsockname()[1] for one in sockets]
-        for one in sockets:
-            one.close()
-        return ports
-
-    return find
-
-
 # Fleets ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def serve_environment(short_dir: Path, free_ports: Callable[[int], list[int]]) -> dict[str, str]:
+def serve_environment(short_dir: Path) -> dict[str, str]:
     """Serve behind HAProxy, with files and ports of its own."""
     metrics, stats, fallback_http, fallback_grpc = free_ports(4)
     files = short_dir / "h"

@@ -17,6 +17,7 @@ from actors.handles import SESSION_PREFIX, named_actors
 from actors.security.keys import ensure_admin_key
 from actors.store.migrate import upgrade
 from actors.wiring.store import api_keys, open_database
+from cluster.ports import free_ports
 from serve_app.calls import error_from
 
 SLOW = {"reply": {"text": ["One ", "two ", "three ", "four"], "gap_s": 0.5}}
@@ -25,7 +26,7 @@ SSE = {"accept": "text/event-stream"}
 
 
 @pytest.fixture(scope="module")
-def served(short_dir, model_url, free_ports) -> Settings:
+def served(short_dir, model_url) -> Settings:
     home = short_dir / "home"
     home.mkdir()
     settings = Settings(

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from cluster.ports import free_ports
+
 COMMAND = Path(sys.executable).with_name("greenroom")
 UP_S = 170
 
@@ -53,11 +55,6 @@ class Home:
         return found
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @pytest.fixture(scope="session")
 def make_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Home]]:
     homes: list[Home] = []
@@ -87,7 +84,7 @@ class Running:
 @pytest.fixture(scope="session")
 def running(make_home: Callable[[], Home]) -> Running:
     home = make_home()
-    port = free_port()
+    port = free_ports(1)[0]
     began = time.monotonic()
     done = home.greenroom("up", "--detach", "--port", str(port), "--timings", timeout_s=UP_S)
     assert done.returncode == 0, done.stdout + done.stderr

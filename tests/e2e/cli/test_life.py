@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -44,8 +43,7 @@ def read_until(child: subprocess.Popen[str], text: str, *, timeout_s: float) -> 
 @pytest.fixture
 def foreground(home):
     """A cluster in the foreground; what it printed; ended at the end of the test however that is."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = ports.free_ports(1)[0]
     child = start_in_foreground(home, "--port", str(port))
     try:
         read_until(child, "Ctrl-C stops it", timeout_s=170)
@@ -91,8 +89,7 @@ def test_what_a_killed_supervisor_leaves_is_swept(home, foreground):
 
 
 def test_a_signal_during_the_start_stops_it(home):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = ports.free_ports(1)[0]
     child = start_in_foreground(home, "--port", str(port))
     deadline = time.monotonic() + 60
     while not (home.folder / "run.json").exists() or len(home.left_over(home.state["run_id"])) < 4:

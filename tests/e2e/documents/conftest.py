@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from cluster.ports import free_ports
 
 ROOT = Path(__file__).parents[3]
 START_S = 180.0
@@ -84,21 +85,16 @@ class Newcomer:
         pytest.fail("Greenroom did not become ready")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
     home = tmp_path_factory.mktemp("home")
-    port = _free_port()
+    port = free_ports(1)[0]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GREENROOM_", "OPENROUTER_"))}
     environment = {
         **kept,
         "HOME": str(home),
         "GREENROOM_PORT": str(port),
-        "GREENROOM_DASHBOARD_PORT": str(_free_port()),
+        "GREENROOM_DASHBOARD_PORT": str(free_ports(1)[0]),
     }
     someone = Newcomer(home, port, environment)
     yield someone
