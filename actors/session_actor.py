@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack
 import ray
 
 from .agent.host import HostStatus, SessionHost
+from .agent.orders import Order
 from .agent.previews import Seen
-from .agent.sessions import Batch, Receipt, Submit, TurnResult
+from .agent.sessions import Batch, Receipt, Submit, TurnResult, Waiting
 from .core import telemetry
 from .core.opened import Opened
 from .core.settings import Settings
@@ -51,6 +52,12 @@ class SessionActor:
 
     async def cancel(self, session_id: str, user_id: str, turn_id: str, *, activate: bool) -> TurnResult | None:
         return await (await self._host.get()).cancel(session_id, user_id, turn_id, activate=activate)
+
+    async def control(self, session_id: str, user_id: str, order: Order, *, activate: bool) -> None:
+        await (await self._host.get()).control(session_id, user_id, order, activate=activate)
+
+    async def inbox(self, session_id: str, user_id: str, *, activate: bool) -> tuple[Waiting, ...]:
+        return await (await self._host.get()).inbox(session_id, user_id, activate=activate)
 
     async def forget(self, session_id: str) -> None:
         await (await self._host.get()).forget(session_id)

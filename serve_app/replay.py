@@ -1,7 +1,7 @@
 """A turn's result read back from the journal, for a caller whose host is gone."""
 
 from actors.agent.book import SessionBook
-from actors.agent.session import result_of
+from actors.agent.results import result_of
 from actors.agent.sessions import Receipt, Sessions, TurnResult
 from actors.agent.state import SessionState, TurnState
 

@@ -11,13 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from ..core.clock import Clock
-from ..core.errors import SessionExists, SessionNotFound, TurnNotFound
+from ..core.errors import CursorExpired, SessionExists, SessionNotFound, TurnNotFound
 from ..core.events import Event, SessionCreated, Spent, TurnCancelled, TurnCompleted, TurnFailed
+from ..core.ids import NewId
 from ..core.messages import Usage
 from ..store.database import Database
-from .journal import Append, Journal, Profile
+from .fork import forked
+from .journal import FIRST_EPOCH, Append, Journal, Profile
 from .payloads import Payloads
-from .tables import EVENTS, SESSIONS, TURNS
+from .tables import APPROVALS, EVENTS, SESSIONS, TURNS
 
 Outcome: TypeAlias = TurnCompleted | TurnFailed | TurnCancelled
 
@@ -36,6 +38,10 @@ class SessionRow:
     created_at: datetime
     updated_at: datetime
     last_seq: int
+    oldest_seq: int
+    """The first event that is left; 1 unless the history was trimmed."""
+    fingerprint: str | None
+    """Of the request that created it, when that carried an Idempotency-Key."""
     spent: Spent
 
 
@@ -50,10 +56,14 @@ class TurnRow:
     created_at: datetime
     finished_at: datetime | None
     outcome: Outcome | None
+    accepted_seq: int
+    """Number of its `message.accepted`."""
+    fingerprint: str | None
+    """Of the request that brought its message, when that carried an Idempotency-Key."""
 
 
 class SessionBook:
-    """Queries over the journal's tables, and the two changes that need no session actor: open and delete."""
+    """Queries over the journal's tables, and the changes that need no session actor: open, fork and delete."""
 
     def __init__(self, database: Database, payloads: Payloads, journal: Journal, clock: Clock) -> None:
         self._database = database
@@ -61,12 +71,37 @@ class SessionBook:
         self._journal = journal
         self._clock = clock
 
-    async def open(self, session_id: str, user_id: str, body: SessionCreated) -> tuple[SessionRow, bool]:
+    async def open(
+        self, session_id: str, user_id: str, body: SessionCreated, *, fingerprint: str | None = None
+    ) -> tuple[SessionRow, bool]:
         """Create a session, or find it: True when it is new. Raises `SessionExists` when it is someone else's."""
         event = Event(1, session_id, None, self._clock.now(), body)
-        profile = Profile(None, body.system, body.metadata)
+        return await self._create(session_id, user_id, (event,), title=None, fingerprint=fingerprint)
+
+    async def fork(
+        self, source: SessionRow, session_id: str, *, from_seq: int, new_id: NewId, fingerprint: str | None = None
+    ) -> tuple[SessionRow, bool]:
+        """Create a session whose past is that of `source` up to event `from_seq`, in one transaction.
+
+        Found instead of made when it is there: True when it is new. Raises `CursorExpired` when that event
+        was trimmed.
+        """
+        if from_seq < source.oldest_seq:
+            raise CursorExpired(session_id=source.id, oldest_seq=source.oldest_seq)
+        past = await self._journal.read(source.id, after=0, limit=from_seq)
+        past = tuple(event for event in past if event.seq <= from_seq)
+        events = forked(past, session_id, new_id=new_id, now=self._clock.now())
+        return await self._create(session_id, source.user_id, events, title=source.title, fingerprint=fingerprint)
+
+    async def _create(
+        self, session_id: str, user_id: str, events: tuple[Event, ...], *, title: str | None, fingerprint: str | None
+    ) -> tuple[SessionRow, bool]:
+        created = events[0].body
+        assert isinstance(created, SessionCreated)
+        profile = Profile(title, created.system, created.metadata)
+        append = Append(session_id, user_id, FIRST_EPOCH, 0, events, profile=profile, fingerprint=fingerprint)
         try:
-            await self._journal.append(Append(session_id, user_id, 0, 0, (event,), profile=profile))
+            await self._journal.append(append)
         except SessionExists:
             try:
                 return await self.get(session_id, user_id), False
@@ -120,7 +155,17 @@ class SessionBook:
             body = self._payloads.outcome(row.outcome, turn_id=turn_id, user_id=user_id)
             assert isinstance(body, TurnCompleted | TurnFailed | TurnCancelled)
             outcome = body
-        return TurnRow(row.id, row.session_id, row.message_id, row.status, row.created_at, row.finished_at, outcome)
+        return TurnRow(
+            row.id,
+            row.session_id,
+            row.message_id,
+            row.status,
+            row.created_at,
+            row.finished_at,
+            outcome,
+            row.accepted_seq,
+            row.fingerprint,
+        )
 
     async def delete(self, session_id: str, user_id: str) -> None:
         """Forget a session's events and turns. Its ledger stays. Raises `SessionNotFound`.
@@ -138,6 +183,7 @@ class SessionBook:
             if gone.rowcount == 0:
                 return False
             connection.execute(sa.delete(EVENTS).where(EVENTS.c.session_id == session_id))
+            connection.execute(sa.delete(APPROVALS).where(APPROVALS.c.session_id == session_id))
             connection.execute(sa.delete(TURNS).where(TURNS.c.session_id == session_id))
             return True
 
@@ -158,6 +204,8 @@ class SessionBook:
             created_at=row.created_at,
             updated_at=row.updated_at,
             last_seq=row.last_seq,
+            oldest_seq=row.oldest_seq,
+            fingerprint=row.fingerprint,
             spent=Spent(usage, row.cost_micros, row.cost_known),
         )
 

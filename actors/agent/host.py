@@ -12,15 +12,16 @@ from typing import TypeVar
 
 from ..core import telemetry
 from ..core.clock import Clock
-from ..core.errors import AtCapacity, Draining, NotHere, SessionExists, SessionNotFound
+from ..core.errors import AtCapacity, Draining, GreenroomError, NotHere, SessionExists, SessionNotFound
 from ..core.events import SessionCreated
 from ..sandbox.base import Sandboxes
 from .journal import FIRST_EPOCH, Journal
 from .log import SessionLog
 from .loop import TurnLoop
+from .orders import Order
 from .previews import Seen
 from .session import Session
-from .sessions import Batch, Receipt, Submit, TurnResult
+from .sessions import Batch, Receipt, Submit, TurnResult, Waiting
 from .state import SessionState
 
 _T = TypeVar("_T")
@@ -50,6 +51,7 @@ class SessionHost:
         sandboxes: Sandboxes,
         clock: Clock,
         capacity: int,
+        inbox_max: int,
         idle_s: float,
         delta_interval_s: float,
     ) -> None:
@@ -58,6 +60,7 @@ class SessionHost:
         self._sandboxes = sandboxes
         self._clock = clock
         self._capacity = capacity
+        self._inbox_max = inbox_max
         self._idle_s = idle_s
         self._delta_interval_s = delta_interval_s
         self._sessions: dict[str, Session] = {}
@@ -85,6 +88,13 @@ class SessionHost:
         session = await self._find(session_id, user_id, activate=activate)
         return await self._touching(session, session.cancel(turn_id))
 
+    async def control(self, session_id: str, user_id: str, order: Order, *, activate: bool = True) -> None:
+        session = await self._find(session_id, user_id, activate=activate)
+        await self._touching(session, session.control(order))
+
+    async def inbox(self, session_id: str, user_id: str, *, activate: bool = True) -> tuple[Waiting, ...]:
+        return (await self._find(session_id, user_id, activate=activate)).inbox()
+
     async def forget(self, session_id: str) -> None:
         session = self._sessions.get(session_id)
         if session is not None:
@@ -95,15 +105,17 @@ class SessionHost:
     # Hosting ------------------------------------------------------------------------------------------
 
     async def wake(self, session_id: str) -> None:
-        """Activate a session, so that a turn that was cut off goes on."""
-        await self._find(session_id, None, activate=True)
+        """Activate a session, so that a turn that was cut off goes on, or one that waits need wait no longer."""
+        await (await self._find(session_id, None, activate=True)).attend()
 
     def status(self) -> HostStatus:
         running = sum(1 for session in self._sessions.values() if session.busy)
         return HostStatus(tuple(self._sessions), running, self._draining)
 
     async def sweep(self) -> int:
-        """Passivate what was idle for too long; how many it was."""
+        """Passivate what was idle for too long; how many it was. Decide what nobody decided in time."""
+        for session in [s for s in self._sessions.values() if s.log.state.status == "waiting"]:
+            await self._attend(session)
         limit = self._clock.monotonic() - self._idle_s
         idle = [s for s in self._sessions.values() if not s.busy and s.touched < limit]
         for session in idle:
@@ -127,6 +139,12 @@ class SessionHost:
             session = await self._arrive(command.session_id, lambda: self._open(command))
             session.check_owner(command.user_id)
         return session, await self._touching(session, session.submit(command))
+
+    async def _attend(self, session: Session) -> None:
+        try:
+            await session.attend()
+        except GreenroomError:
+            return  # it is lost here, and was told so itself
 
     async def _touching(self, session: Session, call: Awaitable[_T]) -> _T:
         try:
@@ -207,7 +225,7 @@ class SessionHost:
         new = command.new
         assert new is not None
         session = self._session(SessionState(command.session_id), FIRST_EPOCH)
-        session.log.stage(SessionCreated(command.user_id, new.model, new.system, new.metadata))
+        session.log.stage(SessionCreated(command.user_id, new.model, new.system, new.metadata, new.approvals))
         try:
             await session.submit(command)
         except SessionExists:
@@ -224,4 +242,12 @@ class SessionHost:
             clock=self._clock,
             delta_interval_s=self._delta_interval_s,
         )
-        return Session(log, self._loop, self._clock, self._drop, open_attempts or {}, touched=self._clock.monotonic())
+        return Session(
+            log,
+            self._loop,
+            self._clock,
+            self._drop,
+            self._inbox_max,
+            open_attempts or {},
+            touched=self._clock.monotonic(),
+        )

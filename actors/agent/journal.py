@@ -9,6 +9,7 @@
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from ..core.events import Event
@@ -38,6 +39,10 @@ class Append:
     events: tuple[Event, ...]
     attempts: tuple[AttemptEntry, ...] = ()
     profile: Profile | None = None
+    status: str = "idle"
+    """Of the session as these events leave it."""
+    fingerprint: str | None = None
+    """Of the request that creates the session."""
 
     @property
     def creates(self) -> bool:
@@ -70,7 +75,11 @@ class Journal(Protocol):
         ...
 
     async def read(self, session_id: str, *, after: int, limit: int) -> tuple[Event, ...]:
-        """Events numbered above `after`, at most `limit`; anybody may read, of any epoch."""
+        """Events numbered above `after`, at most `limit`; anybody may read, of any epoch.
+
+        From 0 on it begins with `history.trimmed` where there is one. Raises `CursorExpired` when `after` lies
+        amid what was trimmed.
+        """
         ...
 
     async def exists(self, session_id: str) -> bool:
@@ -78,5 +87,20 @@ class Journal(Protocol):
         ...
 
     async def unfinished(self, *, limit: int) -> tuple[str, ...]:
-        """Ids of sessions with a turn that has no terminal event, oldest first."""
+        """Ids of sessions with a turn that should go on by itself, oldest first.
+
+        Not those that are paused, or in which a person is asked.
+        """
+        ...
+
+    async def due(self, now: datetime, *, limit: int) -> tuple[str, ...]:
+        """Ids of sessions in which a person was asked and has not answered in time."""
+        ...
+
+    async def trim(self, before: datetime, *, limit: int) -> int:
+        """Delete the events of up to `limit` sessions that are older than `before`; how many sessions it was.
+
+        What is deleted makes room for one `history.trimmed`. Only whole turns go, and only of sessions in
+        which nothing runs or waits.
+        """
         ...

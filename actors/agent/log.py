@@ -73,7 +73,7 @@ class SessionLog:
             # A task of its own, which starts after the tasks that were made before it: what a turn that
             # was just started stages first rides in the commit of the message that started it.
             self._flusher = asyncio.create_task(self._drain(), name=f"flush {self.state.session_id}")
-            self._flusher.add_done_callback(_retrieve)
+            self._flusher.add_done_callback(retrieve)
         await asyncio.shield(self._flusher)
 
     async def _drain(self) -> None:
@@ -109,7 +109,14 @@ class SessionLog:
             profile = Profile(state.title, state.system, state.metadata)
             self._title_written = state.title
         return Append(
-            state.session_id, state.user_id, self._epoch, self._durable, events, attempts=attempts, profile=profile
+            state.session_id,
+            state.user_id,
+            self._epoch,
+            self._durable,
+            events,
+            attempts=attempts,
+            profile=profile,
+            status=state.status,
         )
 
     # Reading ---------------------------------------------------------------------------------------
@@ -159,7 +166,7 @@ class SessionLog:
         self._changed = asyncio.Event()
 
 
-def _retrieve(task: "asyncio.Task[None]") -> None:
+def retrieve(task: "asyncio.Task[None]") -> None:
     """The reason is kept in `lost`; without waiters asyncio would also complain of it on standard error."""
     if not task.cancelled():
         task.exception()

@@ -5,16 +5,18 @@ died goes on anywhere from what the journal holds, by the same code.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from ..core.clock import Clock
 from ..core.errors import ConflictError, GreenroomError, StoreUnavailable
-from ..core.events import Failure, StopReason, TurnCancelled, TurnCompleted, TurnFailed, TurnRecovering
+from ..core.events import Failure, StopReason, TurnCancelled, TurnCompleted, TurnFailed, TurnRecovering, TurnWaiting
 from ..ledger.book import AttemptClosed
 from .limits import TurnLimits
 from .log import SessionLog
 from .model_call import ModelCall, account
+from .parking import Parked
 from .state import TurnState
 from .tool_calls import ToolCalls, close_open, lose_started
 
@@ -37,15 +39,18 @@ class TurnLoop:
         self._clock = clock
         self._logger = structlog.get_logger("greenroom.loop")
 
-    async def run(self, log: SessionLog, turn: TurnState) -> None:
-        """Bring a started turn to its terminal event, which is durable when this returns.
+    async def run(self, log: SessionLog, turn: TurnState, between_steps: Callable[[], Awaitable[None]]) -> None:
+        """Bring a started turn to its terminal event, or to `turn.waiting`; either is durable when this returns.
 
-        Raises what the journal raises (`Fenced`, `StoreUnavailable`): then nothing more can be said of
-        the turn here. Cancelling the task cancels the turn; `leave` is for stopping without that.
+        `between_steps` is awaited before each model call: what people said meanwhile comes in there. Raises
+        what the journal raises (`Fenced`, `StoreUnavailable`): then nothing more can be said of the turn here.
+        Cancelling the task cancels the turn; `leave` is for stopping without that.
         """
         try:
             async with asyncio.timeout(self._limits.max_s):
-                await self._steps(log, turn)
+                await self._steps(log, turn, between_steps)
+        except Parked as parked:
+            log.stage(TurnWaiting(parked.reason), turn.id)
         except TimeoutError:
             close_open(log, turn, reason="the turn ran out of time")
             log.stage(TurnCompleted("timeout", turn.steps, turn.spent), turn.id)
@@ -64,25 +69,42 @@ class TurnLoop:
     def recover(self, log: SessionLog, turn: TurnState, lost_attempts: tuple[str, ...]) -> bool:
         """Stage the take-over of a turn that another process began; False when it was taken over too often.
 
-        `lost_attempts` are the model calls that were under way: nobody knows what they cost.
+        Too often is: without anything of it finished in between. `lost_attempts` are the model calls that were
+        under way: nobody knows what they cost.
         """
         recoveries = turn.recoveries + 1
         log.stage(TurnRecovering(recoveries), turn.id)
-        for attempt_id in lost_attempts:
-            account(log, turn, AttemptClosed(attempt_id, "lost", self._clock.now()))
-        lose_started(log, turn)
+        self._lose(log, turn, lost_attempts)
         if recoveries <= self._max_recoveries:
             return True
-        message = f"the turn was taken over {recoveries} times and did not end"
+        message = f"the turn was taken over {recoveries} times and got no further"
         self._failed(log, turn, Failure("recovery_limit", message))
         return False
 
-    async def _steps(self, log: SessionLog, turn: TurnState) -> None:
+    def abandon(self, log: SessionLog, turn: TurnState, lost_attempts: tuple[str, ...]) -> None:
+        """Stage that a turn was cancelled of which nothing is under way in this process."""
+        self._lose(log, turn, lost_attempts)
+        close_open(log, turn, reason="the turn was cancelled")
+        log.stage(TurnCancelled((), turn.steps, turn.spent), turn.id)
+
+    def _lose(self, log: SessionLog, turn: TurnState, lost_attempts: tuple[str, ...]) -> None:
+        for attempt_id in lost_attempts:
+            account(log, turn, AttemptClosed(attempt_id, "lost", self._clock.now()))
+        lose_started(log, turn)
+
+    async def _steps(self, log: SessionLog, turn: TurnState, between_steps: Callable[[], Awaitable[None]]) -> None:
         deadline = self._clock.monotonic() + self._limits.max_s
+
+        def heed_pause() -> None:
+            if log.state.paused:
+                raise Parked("paused")
+
         while True:
-            await self._tools.run_open(log, turn, deadline=deadline)
+            await self._tools.run_open(log, turn, deadline=deadline, before_each=heed_pause)
             if stop := self._limits.reached(turn):
                 break
+            heed_pause()
+            await between_steps()
             answer = await self._model.ask(log, turn)
             if not answer.message.tool_calls:
                 stop = _STOPS.get(answer.finish_reason, "end_turn")

@@ -47,3 +47,10 @@ class Payloads:
 
     def outcome(self, payload: bytes, *, turn_id: str, user_id: str) -> Body:
         return BODY.validate_json(self.cipher.unseal(payload, owner=user_id, place=f"turns/{turn_id}"))
+
+    def seal_approval(self, body: Body, *, approval_id: str, part: str, user_id: str) -> bytes:
+        """`part` is `request` or `resolution`."""
+        return self.cipher.seal(BODY.dump_json(body), owner=user_id, place=f"approvals/{approval_id}/{part}")
+
+    def approval(self, payload: bytes, *, approval_id: str, part: str, user_id: str) -> Body:
+        return BODY.validate_json(self.cipher.unseal(payload, owner=user_id, place=f"approvals/{approval_id}/{part}"))

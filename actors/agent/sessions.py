@@ -1,10 +1,11 @@
 """What one asks of sessions, wherever they live: the Protocol that hosts, Ray proxies and tests share."""
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from ..core.events import Event, Failure, Preview, Spent
+from ..core.events import Event, Failure, OnBusy, Preview, Spent
 from ..core.messages import ToolCall
+from .orders import Order
 from .previews import Seen
 
 
@@ -15,11 +16,16 @@ class NewSession:
     model: str
     system: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    approvals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A message of a user. The caller makes the ids, so that sending it again is recognised."""
+    """A message of a user. The caller makes the ids, so that sending it again is recognised.
+
+    `on_busy` matters while a turn runs; `reject` raises `SessionBusy` then. The same ids with another
+    `fingerprint` are `IdempotencyKeyReused`.
+    """
 
     session_id: str
     user_id: str
@@ -28,6 +34,8 @@ class Submit:
     content: str
     model: str | None = None
     new: NewSession | None = None
+    on_busy: OnBusy | Literal["reject"] = "enqueue"
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,17 @@ class Receipt:
     turn_id: str
     message_id: str
     seq: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message whose turn has not begun. `position` counts the turns before it, one that runs included."""
+
+    message_id: str
+    turn_id: str
+    content: str
+    on_busy: OnBusy
     position: int
 
 
@@ -62,6 +81,8 @@ class TurnResult:
     steps: int
     spent: Spent
     error: Failure | None = None
+    stopped: tuple[str, ...] = ()
+    """What was running when it was cancelled: `model`, or the names of tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +112,14 @@ class Sessions(Protocol):
 
     async def cancel(self, session_id: str, user_id: str, turn_id: str) -> TurnResult | None:
         """Stop a turn, and return how it ended; None when it had ended before."""
+        ...
+
+    async def control(self, session_id: str, user_id: str, order: Order) -> None:
+        """Carry an order out: it is durable when this returns. What may be raised stands with each order."""
+        ...
+
+    async def inbox(self, session_id: str, user_id: str) -> tuple[Waiting, ...]:
+        """Messages that wait, in the order in which their turns will run."""
         ...
 
     async def forget(self, session_id: str) -> None:

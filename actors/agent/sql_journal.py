@@ -7,34 +7,26 @@ under way the next appends gather, so load raises the size of a commit and not t
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from ..core.errors import Fenced, GreenroomError, SessionExists, SessionNotFound, StoreUnavailable
-from ..core.events import (
-    TERMINAL,
-    Event,
-    MessageAccepted,
-    SessionCreated,
-    TurnCancelled,
-    TurnCompleted,
-    TurnFailed,
-    TurnStarted,
-    UsageUpdated,
-)
+from ..core.errors import CursorExpired, Fenced, GreenroomError, SessionExists, SessionNotFound, StoreUnavailable
+from ..core.events import Event, SessionCreated, UsageUpdated
 from ..core.telemetry import EPOCH_CONFLICTS, JOURNAL_COMMIT_EVENTS
 from ..ledger.book import open_attempts, record
 from ..store.database import Database
 from .journal import FIRST_EPOCH, Activation, Append
 from .payloads import Payloads
-from .tables import EVENTS, SESSIONS, TURNS
+from .projection import Projection
+from .retention import apply_cut, candidates, cut_of
+from .tables import APPROVALS, EVENTS, SESSIONS, TURNS
 
 # Statements are built once: SQLAlchemy takes longer to build one than SQLite to run it.
 _INSERT_EVENTS = sa.insert(EVENTS)
 _INSERT_SESSION = sa.insert(SESSIONS)
-_INSERT_TURN = sa.insert(TURNS)
 _EXISTS = sa.select(SESSIONS.c.id).where(SESSIONS.c.id == sa.bindparam("session"))
 
 _KEPT = (
@@ -66,16 +58,6 @@ _FENCED_UPDATE = (
         },
     )
 )
-_START_TURN = sa.update(TURNS).where(TURNS.c.id == sa.bindparam("turn")).values(status="running")
-_END_TURN = (
-    sa.update(TURNS)
-    .where(TURNS.c.id == sa.bindparam("turn"))
-    .values(
-        status=sa.bindparam("new_status"),
-        finished_at=sa.bindparam("new_finished_at"),
-        outcome=sa.bindparam("new_outcome"),
-    )
-)
 
 
 @dataclass(slots=True)
@@ -91,6 +73,7 @@ class SqlJournal:
     def __init__(self, database: Database, payloads: Payloads) -> None:
         self._database = database
         self._payloads = payloads
+        self._projection = Projection(payloads)
         self._pending: list[_Pending] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -141,7 +124,7 @@ class SqlJournal:
         if pending.rows:
             connection.execute(_INSERT_EVENTS, pending.rows)
         for event in append.events:
-            self._project_turn(connection, event, append.user_id)
+            self._projection.apply(connection, event, append.user_id)
         record(connection, append.attempts)
         return None
 
@@ -156,7 +139,8 @@ class SqlJournal:
             "user_id": append.user_id,
             "epoch": FIRST_EPOCH,
             "model": first.body.model,
-            "status": "idle",
+            "status": append.status,
+            "fingerprint": append.fingerprint,
             "created_at": first.created_at,
         }
         connection.execute(_INSERT_SESSION, {**row, **self._header(append)})
@@ -179,55 +163,24 @@ class SqlJournal:
         """The session's row as these events leave it."""
         header: dict[str, Any] = {"last_seq": append.after_seq + len(append.events)}
         if append.events:
+            header["status"] = append.status
             header["updated_at"] = append.events[-1].created_at
         if append.profile is not None:
             header["profile"] = self._payloads.seal_profile(
                 append.profile, session_id=append.session_id, user_id=append.user_id
             )
         for event in append.events:
-            match event.body:
-                case TurnStarted():
-                    header["status"] = "running"
-                case TurnCompleted() | TurnFailed() | TurnCancelled():
-                    header["status"] = "idle"
-                case UsageUpdated(session=total):
-                    header |= {
-                        "prompt_tokens": total.usage.prompt_tokens,
-                        "completion_tokens": total.usage.completion_tokens,
-                        "cached_tokens": total.usage.cached_tokens,
-                        "reasoning_tokens": total.usage.reasoning_tokens,
-                        "cost_micros": total.cost_micros,
-                        "cost_known": total.cost_known,
-                    }
-                case _:
-                    pass
+            if isinstance(event.body, UsageUpdated):
+                total = event.body.session
+                header |= {
+                    "prompt_tokens": total.usage.prompt_tokens,
+                    "completion_tokens": total.usage.completion_tokens,
+                    "cached_tokens": total.usage.cached_tokens,
+                    "reasoning_tokens": total.usage.reasoning_tokens,
+                    "cost_micros": total.cost_micros,
+                    "cost_known": total.cost_known,
+                }
         return header
-
-    def _project_turn(self, connection: Connection, event: Event, user_id: str) -> None:
-        body = event.body
-        if isinstance(body, MessageAccepted):
-            connection.execute(
-                _INSERT_TURN,
-                {
-                    "id": event.turn_id,
-                    "session_id": event.session_id,
-                    "user_id": user_id,
-                    "message_id": body.message_id,
-                    "status": "queued",
-                    "created_at": event.created_at,
-                },
-            )
-        elif isinstance(body, TurnStarted):
-            connection.execute(_START_TURN, {"turn": event.turn_id})
-        elif isinstance(body, TERMINAL):
-            assert event.turn_id is not None
-            ended = {
-                "turn": event.turn_id,
-                "new_status": body.type.removeprefix("turn."),
-                "new_finished_at": event.created_at,
-                "new_outcome": self._payloads.seal_outcome(body, turn_id=event.turn_id, user_id=user_id),
-            }
-            connection.execute(_END_TURN, ended)
 
     async def activate(self, session_id: str) -> Activation:
         return await self._database.write(lambda c: self._take_over(c, session_id))
@@ -246,12 +199,16 @@ class SqlJournal:
 
     async def read(self, session_id: str, *, after: int, limit: int) -> tuple[Event, ...]:
         def work(connection: Connection) -> Sequence[Event]:
-            user_id = connection.execute(
-                sa.select(SESSIONS.c.user_id).where(SESSIONS.c.id == session_id, SESSIONS.c.deleted_at.is_(None))
-            ).scalar()
-            if user_id is None:
+            row = connection.execute(
+                sa.select(SESSIONS.c.user_id, SESSIONS.c.oldest_seq).where(
+                    SESSIONS.c.id == session_id, SESSIONS.c.deleted_at.is_(None)
+                )
+            ).one_or_none()
+            if row is None:
                 raise SessionNotFound(session_id=session_id)
-            return self._events(connection, session_id, user_id, after=after, limit=limit)
+            if 0 < after < row.oldest_seq:
+                raise CursorExpired(session_id=session_id, oldest_seq=row.oldest_seq)
+            return self._events(connection, session_id, row.user_id, after=after, limit=limit)
 
         return tuple(await self._database.read(work))
 
@@ -278,9 +235,33 @@ class SqlJournal:
     async def unfinished(self, *, limit: int) -> tuple[str, ...]:
         query = (
             sa.select(TURNS.c.session_id)
-            .where(TURNS.c.finished_at.is_(None))
+            .join(SESSIONS, SESSIONS.c.id == TURNS.c.session_id)
+            .where(TURNS.c.finished_at.is_(None), SESSIONS.c.status.not_in(("waiting", "paused")))
             .group_by(TURNS.c.session_id)
             .order_by(sa.func.min(TURNS.c.created_at))
             .limit(limit)
         )
         return tuple(await self._database.read(lambda c: c.execute(query).scalars().all()))
+
+    async def due(self, now: datetime, *, limit: int) -> tuple[str, ...]:
+        query = (
+            sa.select(APPROVALS.c.session_id)
+            .where(APPROVALS.c.status == "pending", APPROVALS.c.expires_at <= now)
+            .group_by(APPROVALS.c.session_id)
+            .order_by(sa.func.min(APPROVALS.c.expires_at))
+            .limit(limit)
+        )
+        return tuple(await self._database.read(lambda c: c.execute(query).scalars().all()))
+
+    async def trim(self, before: datetime, *, limit: int) -> int:
+        found = await self._database.read(lambda c: candidates(c, before, limit))
+        trimmed = 0
+        for session in found:
+            # A transaction for each: a writer waits for one session's trim at most.
+            trimmed += await self._database.write(lambda c, session=session: self._trim(c, session, before))
+        return trimmed
+
+    def _trim(self, connection: Connection, session: Any, before: datetime) -> bool:
+        events = self._events(connection, session.id, session.user_id, after=0, limit=None)
+        cut = cut_of(events, before) if events else None
+        return cut is not None and apply_cut(connection, session, cut, self._payloads)

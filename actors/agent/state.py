@@ -5,14 +5,25 @@ replayed from the journal is what was there before. No I/O, no clock, no ids.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal
 
 from ..core.events import (
+    ApprovalExpired,
+    ApprovalRequested,
+    ApprovalResolved,
+    Decision,
     Event,
+    HistoryTrimmed,
     MessageAccepted,
     MessageCompleted,
+    MessageEdited,
+    MessageSteered,
+    OnBusy,
     SessionCreated,
+    SessionPaused,
+    SessionResumed,
     Spent,
     ToolCompleted,
     ToolOutcomeUnknown,
@@ -22,7 +33,9 @@ from ..core.events import (
     TurnCompleted,
     TurnFailed,
     TurnRecovering,
+    TurnResumed,
     TurnStarted,
+    TurnWaiting,
     UsageUpdated,
 )
 from ..core.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
@@ -36,13 +49,30 @@ REMEMBERED_MESSAGES = 256
 """How many of the newest messages are known by id, so that one that is sent again is not run again."""
 
 
+@dataclass(frozen=True, slots=True)
+class ApprovalState:
+    """A person is asked; `decision` is None until there is an answer, or the policy's when none came."""
+
+    id: str
+    expires_at: datetime
+    on_expiry: Decision
+    decision: Decision | None = None
+    reason: str | None = None
+
+
 @dataclass(slots=True)
 class ToolState:
     """A call of the running turn. `result` is None until it has ended."""
 
     call: ToolCall
+    approval: ApprovalState | None = None
     started: bool = False
     result: ToolCompleted | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """It waits for a person."""
+        return self.result is None and self.approval is not None and self.approval.decision is None
 
 
 @dataclass(slots=True)
@@ -53,9 +83,13 @@ class TurnState:
     message_id: str
     content: str
     model: str
+    on_busy: OnBusy = "enqueue"
     running: bool = False
+    waiting: Literal["approval", "paused"] | None = None
+    """A turn that was begun and has left the processor; nothing of it is under way anywhere."""
     steps: int = 0
     recoveries: int = 0
+    """Take-overs since something of the turn was last finished."""
     answer: str = ""
     finish_reason: str | None = None
     spent: Spent = field(default_factory=Spent)
@@ -66,23 +100,26 @@ class TurnState:
         """Calls that the model waits for, in the order in which it asked."""
         return [tool for tool in self.tools.values() if tool.result is None]
 
+    def undecided(self) -> list[ToolState]:
+        """Calls for which a person was asked who has not answered."""
+        return [tool for tool in self.tools.values() if tool.undecided]
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A message's turn, and the number of its `message.accepted`."""
+    """A message's turn, the number of its `message.accepted`, and what the request looked like."""
 
     turn_id: str
     seq: int
+    fingerprint: str | None
 
 
 @dataclass(slots=True)
 class SessionState:
     session_id: str
-    user_id: str = ""
-    model: str = ""
-    system: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    created: SessionCreated | None = None
     title: str | None = None
+    paused: bool = False
     last_seq: int = 0
     transcript: list[Message] = field(default_factory=list[Message])
     turns: "OrderedDict[str, TurnState]" = field(default_factory=OrderedDict[str, TurnState])
@@ -92,33 +129,90 @@ class SessionState:
     spent: Spent = field(default_factory=Spent)
 
     @property
+    def user_id(self) -> str:
+        """Empty until the first event."""
+        return self.created.user_id if self.created else ""
+
+    @property
+    def system(self) -> str | None:
+        return self.created.system if self.created else None
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self.created.metadata if self.created else {}
+
+    @property
+    def approvals(self) -> tuple[str, ...]:
+        """Names of the tools that a person must approve in this session."""
+        return self.created.approvals if self.created else ()
+
+    @property
+    def head(self) -> TurnState | None:
+        """The turn that runs, waits for a person, or comes next."""
+        return next(iter(self.turns.values()), None)
+
+    @property
     def running(self) -> TurnState | None:
-        first = next(iter(self.turns.values()), None)
-        return first if first is not None and first.running else None
+        """The turn that was begun and has not ended."""
+        return self.head if self.head is not None and self.head.running else None
+
+    @property
+    def status(self) -> Literal["idle", "running", "waiting", "paused"]:
+        """`waiting` and `paused` sessions do nothing until a person says so."""
+        if self.paused:
+            return "paused"
+        if self.head is None:
+            return "idle"
+        return "waiting" if self.head.waiting else "running"
+
+    def turn_of(self, message_id: str) -> TurnState | None:
+        """The turn of a message, while it has not ended."""
+        return next((turn for turn in self.turns.values() if turn.message_id == message_id), None)
 
     def apply(self, event: Event) -> None:
         """Take one event in. Events come in the order of their numbers, without gaps."""
+        if isinstance(event.body, HistoryTrimmed) and self.last_seq == 0:
+            self._begin_trimmed(event, event.body)
+            return
         if event.seq != self.last_seq + 1:
             raise ValueError(f"event {event.seq} after {self.last_seq} in {self.session_id}")
         self.last_seq = event.seq
         match event.body:
             case SessionCreated() as body:
-                self.user_id, self.model, self.system = body.user_id, body.model, body.system
-                self.metadata = body.metadata
+                self.created = body
+            case SessionPaused() | SessionResumed() as body:
+                self.paused = isinstance(body, SessionPaused)
             case MessageAccepted() as body:
                 self._accept(event, body)
             case _:
                 if event.turn_id is not None:
                     self._apply_to_turn(self.turns[event.turn_id], event)
 
+    def _begin_trimmed(self, event: Event, body: HistoryTrimmed) -> None:
+        self.last_seq, self.created = event.seq, body.created
+        self.title, self.spent, self.paused = body.title, body.spent, body.paused
+
     def _accept(self, event: Event, body: MessageAccepted) -> None:
         assert event.turn_id is not None
-        self.turns[event.turn_id] = TurnState(event.turn_id, body.message_id, body.content, body.model or self.model)
-        self.accepted[body.message_id] = Accepted(event.turn_id, event.seq)
+        assert self.created is not None
+        model = body.model or self.created.model
+        turn = TurnState(event.turn_id, body.message_id, body.content, model, body.on_busy)
+        if body.on_busy == "enqueue":
+            self.turns[turn.id] = turn
+        else:
+            self._put_ahead(turn)
+        self.accepted[body.message_id] = Accepted(event.turn_id, event.seq, body.fingerprint)
         while len(self.accepted) > REMEMBERED_MESSAGES:
             self.accepted.popitem(last=False)
         if self.title is None:
             self.title = title_of(body.content)
+
+    def _put_ahead(self, turn: TurnState) -> None:
+        """Behind the turn that runs and behind others that were put ahead, before all that wait their turn."""
+        others = list(self.turns.values())
+        place = next((i for i, o in enumerate(others) if not o.running and o.on_busy == "enqueue"), len(others))
+        others.insert(place, turn)
+        self.turns = OrderedDict((one.id, one) for one in others)
 
     def _apply_to_turn(self, turn: TurnState, event: Event) -> None:
         match event.body:
@@ -128,9 +222,18 @@ class SessionState:
                 self.transcript.append(UserMessage(turn.content))
             case TurnRecovering() as body:
                 turn.recoveries = body.recoveries
+            case TurnWaiting() as body:
+                turn.waiting = body.reason
+            case TurnResumed():
+                turn.waiting = None
+            case MessageEdited() as body:
+                turn.content = body.content
+            case MessageSteered():
+                self.transcript.append(UserMessage(turn.content))
             case MessageCompleted() as body:
                 turn.steps += 1
                 turn.answer, turn.finish_reason = body.content, body.finish_reason
+                turn.recoveries = 0
                 self._say(body, turn.model)
             case UsageUpdated() as body:
                 turn.spent += body.spent
@@ -145,10 +248,19 @@ class SessionState:
         match event.body:
             case ToolRequested() as body:
                 turn.tools[body.call.id] = ToolState(body.call)
+            case ApprovalRequested() as body:
+                turn.tools[body.tool_call_id].approval = ApprovalState(
+                    body.approval_id, body.expires_at, body.on_expiry
+                )
+            case ApprovalResolved() as body:
+                self._decide(turn.tools[body.tool_call_id], body.decision, body.reason)
+            case ApprovalExpired() as body:
+                self._decide(turn.tools[body.tool_call_id], body.decision, "nobody decided in time")
             case ToolStarted() as body:
                 turn.tools[body.tool_call_id].started = True
             case ToolCompleted() as body:
                 turn.tools[body.tool_call_id].result = body
+                turn.recoveries = 0
                 self.transcript.append(ToolMessage(body.tool_call_id, body.content))
             case ToolOutcomeUnknown() as body:
                 turn.tools[body.tool_call_id].result = ToolCompleted(
@@ -157,6 +269,10 @@ class SessionState:
                 self.transcript.append(ToolMessage(body.tool_call_id, OUTCOME_UNKNOWN))
             case _:
                 pass
+
+    def _decide(self, tool: ToolState, decision: Decision, reason: str | None) -> None:
+        assert tool.approval is not None
+        tool.approval = replace(tool.approval, decision=decision, reason=reason)
 
     def _say(self, body: MessageCompleted, model: str) -> None:
         # A blank answer is no message: providers refuse a transcript that holds one.

@@ -1,4 +1,4 @@
-"""The tables of the journal. `events` is the truth; `sessions` and `turns` are kept in step with it."""
+"""The tables of the journal. `events` is the truth; `sessions`, `turns` and `approvals` are kept in step with it."""
 
 import sqlalchemy as sa
 
@@ -11,6 +11,7 @@ SESSIONS = sa.Table(
     sa.Column("user_id", sa.String(64), nullable=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("last_seq", sa.BigInteger, nullable=False),
+    sa.Column("oldest_seq", sa.BigInteger, nullable=False, server_default="1"),
     sa.Column("model", sa.String(200), nullable=False),
     sa.Column("status", sa.String(20), nullable=False),
     sa.Column("profile", sa.LargeBinary, nullable=False),
@@ -23,6 +24,7 @@ SESSIONS = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("updated_at", Instant, nullable=False),
     sa.Column("deleted_at", Instant),
+    sa.Column("fingerprint", sa.String(64)),
     sa.Index("sessions_by_user", "user_id", "created_at", "id"),
 )
 
@@ -51,7 +53,29 @@ TURNS = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("finished_at", Instant),
     sa.Column("outcome", sa.LargeBinary),
+    sa.Column("accepted_seq", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("fingerprint", sa.String(64)),
     sa.UniqueConstraint("session_id", "message_id"),
     # Partial on PostgreSQL too: the migration says so. Said here it would load that dialect in every process.
     sa.Index("turns_unfinished", "session_id", sqlite_where=_UNFINISHED),
+)
+
+_PENDING = sa.text("status = 'pending'")
+
+APPROVALS = sa.Table(
+    "approvals",
+    METADATA,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("session_id", sa.String(64), sa.ForeignKey("sessions.id"), nullable=False),
+    sa.Column("turn_id", sa.String(64), nullable=False),
+    sa.Column("user_id", sa.String(64), nullable=False),
+    sa.Column("status", sa.String(20), nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("resolved_at", Instant),
+    sa.Column("request", sa.LargeBinary, nullable=False),
+    sa.Column("resolution", sa.LargeBinary),
+    sa.Index("approvals_by_user", "user_id", "created_at", "id"),
+    sa.Index("approvals_by_session", "session_id"),
+    sa.Index("approvals_pending", "expires_at", sqlite_where=_PENDING),
 )

@@ -1,5 +1,7 @@
 """The calls of one answer, run in the order in which the model asked: intent before, outcome after."""
 
+from collections.abc import Callable
+
 from ..core import telemetry
 from ..core.clock import Clock
 from ..core.events import ToolCompleted, ToolOutcomeUnknown, ToolStarted
@@ -8,58 +10,79 @@ from ..memory.base import MemoryStore
 from ..sandbox.base import Sandboxes
 from ..tools.base import ToolContext
 from ..tools.toolbox import Toolbox
+from .approvals import Approvals, refuse, withdraw_requests
 from .log import SessionLog
+from .parking import Parked
 from .state import ToolState, TurnState
 
 
 class ToolCalls:
     """Runs tools on behalf of turns. Holds no state between calls."""
 
-    def __init__(self, toolbox: Toolbox, *, sandboxes: Sandboxes, memories: MemoryStore, clock: Clock) -> None:
+    def __init__(
+        self, toolbox: Toolbox, approvals: Approvals, *, sandboxes: Sandboxes, memories: MemoryStore, clock: Clock
+    ) -> None:
         self._toolbox = toolbox
+        self._approvals = approvals
         self._sandboxes = sandboxes
         self._memories = memories
         self._clock = clock
         self._names = frozenset(spec.name for spec in toolbox.specs)
 
-    async def run_open(self, log: SessionLog, turn: TurnState, *, deadline: float) -> None:
-        """Run every call that has no outcome yet; the last outcome is staged, not flushed."""
+    async def run_open(
+        self, log: SessionLog, turn: TurnState, *, deadline: float, before_each: Callable[[], None]
+    ) -> None:
+        """Run every call that has no outcome yet; the last outcome is staged, not flushed.
+
+        Raises `Parked` at a call for which a person is asked, and what `before_each` raises.
+        """
+        self._approvals.ask(log, turn)
         for tool in turn.open_calls():
-            log.stage(ToolStarted(tool.call.id, tool.call.name), turn.id)
-            await log.flush()
-            started = self._clock.monotonic()
-            context = ToolContext(
-                session_id=log.state.session_id,
-                user_id=log.state.user_id,
-                turn_id=turn.id,
-                tool_call_id=tool.call.id,
-                sandboxes=self._sandboxes,
-                memories=self._memories,
-                on_output=lambda text, item=tool.call.id: log.preview("tool.progress", turn.id, item, text),
-                timeout_s=max(0.0, deadline - started),
-            )
-            result = await self._toolbox.run(tool.call, context)
-            seconds = self._clock.monotonic() - started
-            log.stage(
-                ToolCompleted(
-                    tool.call.id,
-                    tool.call.name,
-                    mended(result.content),
-                    error=result.error,
-                    duration_ms=round(seconds * 1000),
-                    data=mended_json(result.data),
-                ),
-                turn.id,
-            )
-            log.clear_previews()
-            name = tool.call.name if tool.call.name in self._names else "unknown"
-            telemetry.TOOL_EXECUTIONS.labels(name, result.error or "ok").inc()
-            telemetry.TOOL_SECONDS.labels(name).observe(seconds)
+            if tool.undecided:
+                raise Parked("approval")
+            if tool.approval is not None and tool.approval.decision == "deny":
+                refuse(log, turn, tool)
+            else:
+                before_each()
+                await self._run(log, turn, tool, deadline=deadline)
+
+    async def _run(self, log: SessionLog, turn: TurnState, tool: ToolState, *, deadline: float) -> None:
+        log.stage(ToolStarted(tool.call.id, tool.call.name), turn.id)
+        await log.flush()
+        started = self._clock.monotonic()
+        context = ToolContext(
+            session_id=log.state.session_id,
+            user_id=log.state.user_id,
+            turn_id=turn.id,
+            tool_call_id=tool.call.id,
+            sandboxes=self._sandboxes,
+            memories=self._memories,
+            on_output=lambda text: log.preview("tool.progress", turn.id, tool.call.id, text),
+            timeout_s=max(0.0, deadline - started),
+        )
+        result = await self._toolbox.run(tool.call, context)
+        seconds = self._clock.monotonic() - started
+        log.stage(
+            ToolCompleted(
+                tool.call.id,
+                tool.call.name,
+                mended(result.content),
+                error=result.error,
+                duration_ms=round(seconds * 1000),
+                data=mended_json(result.data),
+            ),
+            turn.id,
+        )
+        log.clear_previews()
+        name = tool.call.name if tool.call.name in self._names else "unknown"
+        telemetry.TOOL_EXECUTIONS.labels(name, result.error or "ok").inc()
+        telemetry.TOOL_SECONDS.labels(name).observe(seconds)
 
 
 def close_open(log: SessionLog, turn: TurnState, *, reason: str) -> tuple[str, ...]:
     """Give every call without an outcome one, so that the transcript stays valid. Returns what was running."""
     running: list[str] = []
+    withdraw_requests(log, turn)
     for tool in turn.open_calls():
         if tool.started:
             running.append(tool.call.name)

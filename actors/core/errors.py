@@ -1,11 +1,11 @@
 """Every error that crosses a border, as one tree.
 
 GreenroomError (code, retryable, details)
-├── InputError ........ InvalidInput · UnknownModel · MessageTooLarge · CursorExpired
+├── InputError ........ InvalidInput · UnknownModel · MessageTooLarge · CursorExpired · IdempotencyKeyReused
 ├── AccessError ....... Unauthenticated · Forbidden
-├── NotFoundError ..... SessionNotFound · TurnNotFound
-├── ConflictError ..... Fenced · NotHere · SessionExists
-├── LimitError ........ TurnLimit · AtCapacity
+├── NotFoundError ..... SessionNotFound · TurnNotFound · MessageNotFound · ApprovalNotFound
+├── ConflictError ..... Fenced · NotHere · SessionExists · SessionBusy · MessageNotWaiting · ApprovalNotPending
+├── LimitError ........ TurnLimit · AtCapacity · InboxFull
 └── UnavailableError .. ModelUnavailable · ModelProtocolError · ModelRefused · SandboxUnavailable
                         MemoryUnavailable · StoreUnavailable · SessionLost · Draining   (retryable)
 
@@ -70,6 +70,12 @@ class CursorExpired(InputError):
     code = "cursor_expired"
 
 
+class IdempotencyKeyReused(InputError):
+    """This Idempotency-Key came with another request before; use a new key for a new request."""
+
+    code = "idempotency_key_reused"
+
+
 class AccessError(GreenroomError):
     """This caller may not do that."""
 
@@ -104,6 +110,18 @@ class TurnNotFound(NotFoundError):
     code = "turn_not_found"
 
 
+class MessageNotFound(NotFoundError):
+    """There is no such message in the inbox."""
+
+    code = "message_not_found"
+
+
+class ApprovalNotFound(NotFoundError):
+    """There is no such approval."""
+
+    code = "approval_not_found"
+
+
 class ConflictError(GreenroomError):
     """The state of the session does not allow this now."""
 
@@ -130,6 +148,25 @@ class SessionExists(ConflictError):
     code = "session_exists"
 
 
+class SessionBusy(ConflictError):
+    """A turn runs, and the message was not to wait for it."""
+
+    code = "session_busy"
+    retryable = True
+
+
+class MessageNotWaiting(ConflictError):
+    """The turn of this message has begun or ended; what it said can no longer be changed."""
+
+    code = "message_not_waiting"
+
+
+class ApprovalNotPending(ConflictError):
+    """It was decided before, or its turn has ended."""
+
+    code = "approval_not_pending"
+
+
 class LimitError(GreenroomError):
     """A limit was reached."""
 
@@ -146,6 +183,13 @@ class AtCapacity(LimitError):
     """Every session actor is full of busy sessions; try again shortly."""
 
     code = "at_capacity"
+    retryable = True
+
+
+class InboxFull(LimitError):
+    """Too many messages wait in this session; send the next one when some have been answered."""
+
+    code = "inbox_full"
     retryable = True
 
 

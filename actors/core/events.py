@@ -16,8 +16,10 @@ from .clock import rfc3339
 from .messages import ToolCall, Usage
 
 StopReason: TypeAlias = Literal[
-    "end_turn", "max_steps", "max_tokens", "max_cost", "timeout", "refusal", "cancelled", "error"
+    "end_turn", "max_steps", "max_tokens", "max_cost", "timeout", "refusal", "cancelled", "error", "steered"
 ]
+OnBusy: TypeAlias = Literal["enqueue", "interrupt", "steer"]
+Decision: TypeAlias = Literal["approve", "deny"]
 CostSource: TypeAlias = Literal["upstream", "price_list", "free", "unknown"]
 
 
@@ -50,22 +52,87 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a forked session comes from: the events of `session_id` up to number `seq`."""
+
+    session_id: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class SessionCreated:
+    """`approvals` names the tools that a person must approve in this session."""
+
     user_id: str
     model: str
     system: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    approvals: tuple[str, ...] = ()
+    forked_from: Origin | None = None
     type: Literal["session.created"] = "session.created"
 
 
 @dataclass(frozen=True, slots=True)
+class SessionPaused:
+    """No step begins from here on; the one that runs ends."""
+
+    type: Literal["session.paused"] = "session.paused"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResumed:
+    type: Literal["session.resumed"] = "session.resumed"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryTrimmed:
+    """Stands in the place of the events up to its own number, which were deleted for their age.
+
+    It holds what a session needs to go on, and the sums of what is gone.
+    """
+
+    created: SessionCreated
+    title: str | None
+    messages: int
+    turns: int
+    first_at: datetime
+    last_at: datetime
+    spent: Spent
+    paused: bool = False
+    type: Literal["history.trimmed"] = "history.trimmed"
+
+
+@dataclass(frozen=True, slots=True)
 class MessageAccepted:
-    """A user's message is in the journal: from here on it is never lost."""
+    """A user's message is in the journal: from here on it is never lost.
+
+    `on_busy` says what it does to a turn that runs; `fingerprint` is of the request's body, for repeats of it.
+    """
 
     message_id: str
     content: str
     model: str | None = None
+    on_busy: OnBusy = "enqueue"
+    fingerprint: str | None = None
     type: Literal["message.accepted"] = "message.accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEdited:
+    """A message that waited was changed before its turn began."""
+
+    message_id: str
+    content: str
+    type: Literal["message.edited"] = "message.edited"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSteered:
+    """A message that waited was taken into the turn that runs; its own turn ends with it."""
+
+    message_id: str
+    into_turn_id: str
+    type: Literal["message.steered"] = "message.steered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +173,19 @@ class TurnRecovering:
 
     recoveries: int
     type: Literal["turn.recovering"] = "turn.recovering"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnWaiting:
+    """The turn has left the processor until a person decides, or the session is resumed."""
+
+    reason: Literal["approval", "paused"]
+    type: Literal["turn.waiting"] = "turn.waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResumed:
+    type: Literal["turn.resumed"] = "turn.resumed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +254,45 @@ class ToolOutcomeUnknown:
     type: Literal["tool.outcome_unknown"] = "tool.outcome_unknown"
 
 
+# Approvals ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequested:
+    """A tool call waits for a person; without a decision, `on_expiry` is the decision at `expires_at`."""
+
+    approval_id: str
+    tool_call_id: str
+    name: str
+    arguments: str
+    expires_at: datetime
+    on_expiry: Decision
+    type: Literal["approval.requested"] = "approval.requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalResolved:
+    """`by` is the user who decided."""
+
+    approval_id: str
+    tool_call_id: str
+    decision: Decision
+    reason: str | None
+    by: str
+    type: Literal["approval.resolved"] = "approval.resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalExpired:
+    """Nobody decided in time; `decision` is what the policy says then. `cancelled` when its turn ended before."""
+
+    approval_id: str
+    tool_call_id: str
+    decision: Decision
+    cancelled: bool = False
+    type: Literal["approval.expired"] = "approval.expired"
+
+
 # Cost -----------------------------------------------------------------------------------------------
 
 
@@ -191,11 +310,18 @@ class UsageUpdated:
 
 Body: TypeAlias = Annotated[
     SessionCreated
+    | SessionPaused
+    | SessionResumed
+    | HistoryTrimmed
     | MessageAccepted
+    | MessageEdited
+    | MessageSteered
     | MessageCompleted
     | TurnQueued
     | TurnStarted
     | TurnRecovering
+    | TurnWaiting
+    | TurnResumed
     | TurnCompleted
     | TurnFailed
     | TurnCancelled
@@ -203,6 +329,9 @@ Body: TypeAlias = Annotated[
     | ToolStarted
     | ToolCompleted
     | ToolOutcomeUnknown
+    | ApprovalRequested
+    | ApprovalResolved
+    | ApprovalExpired
     | UsageUpdated,
     Field(discriminator="type"),
 ]

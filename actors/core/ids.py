@@ -1,12 +1,13 @@
 """Identifiers: a prefix that names the kind, then a UUID version 7 (RFC 9562), so that ids sort by birth."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from .clock import Clock
 
-Kind: TypeAlias = Literal["sess", "turn", "msg", "user", "att", "mem", "call", "req"]
+Kind: TypeAlias = Literal["sess", "turn", "msg", "user", "att", "mem", "call", "req", "appr"]
 NewId: TypeAlias = Callable[[Kind], str]
 """Makes a fresh id of that kind. A parameter wherever ids are made, so that tests can predict them."""
 
@@ -23,3 +24,11 @@ def uuid7_ids(clock: Clock) -> NewId:
         return f"{kind}_{value:032x}"
 
     return new_id
+
+
+def derived_id(kind: Kind, *parts: str) -> str:
+    """The same id for the same parts, always and everywhere: a UUID version 8 of their SHA-256."""
+    joined = "\0".join(f"{len(part)}:{part}" for part in (kind, *parts))
+    value = int.from_bytes(hashlib.sha256(joined.encode()).digest()[:16], "big")
+    value = value & ~(0xF << 76) & ~(0b11 << 62) | (0x8 << 76) | (0b10 << 62)
+    return f"{kind}_{value:032x}"

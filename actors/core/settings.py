@@ -60,6 +60,15 @@ class Settings(BaseSettings):
     )
     session_idle_s: float = Field(default=300.0, gt=0, description="A session idle for longer is dropped from memory.")
     system_prompt: str | None = Field(default=None, description="Default system prompt.")
+    inbox_max: int = Field(default=100, ge=1, description="Messages that may wait in one session.")
+    approval_tools: tuple[str, ...] = Field(
+        default=(), description='Tools that a person must approve in every session, e.g. ["run_shell"].'
+    )
+    approval_expires_s: float = Field(default=86_400.0, gt=0, description="A person is waited for so long.")
+    approval_on_expiry: Literal["approve", "deny"] = Field(default="deny", description="What is decided then.")
+    retention_days: float | None = Field(
+        default=None, ge=1, description="Events older than so many days are trimmed; by default none are."
+    )
 
     # Limits of a turn ------------------------------------------------------------------------------
     message_max_bytes: int = 1024 * 1024

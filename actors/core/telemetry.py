@@ -67,6 +67,11 @@ ACTIVATION_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1),
     registry=REGISTRY,
 )
+INBOX_RECEIVED = Counter(
+    "agent_inbox_received_total", "Messages that came; repeats are not counted.", registry=REGISTRY
+)
+INBOX_ENQUEUED = Counter("agent_inbox_enqueued_total", "Messages that are in the journal.", registry=REGISTRY)
+INBOX_REJECTED = Counter("agent_inbox_rejected_total", "Messages that were not taken.", registry=REGISTRY)
 EPOCH_CONFLICTS = Counter(
     "agent_epoch_conflicts_total", "Appends refused because another writer took over.", registry=REGISTRY
 )

@@ -67,6 +67,8 @@ class Tool:
     spec: ToolSpec
     function: ToolFunction
     arguments: type[BaseModel]
+    needs_approval: bool = False
+    """A person is asked before each call."""
 
     async def run(self, context: ToolContext, arguments_json: str) -> ToolResult:
         """Check the arguments and run. Wrong arguments are an error for the model, which can mend them."""
@@ -83,7 +85,7 @@ class Tool:
             return ToolResult(failure.message, error=failure.kind)
 
 
-def tool(function: ToolFunction) -> Tool:
+def tool(function: ToolFunction, *, needs_approval: bool = False) -> Tool:
     """Make a tool of a typed function. Raises TypeError where the signature cannot be a schema."""
     name = function.__name__
     description = inspect.getdoc(function)
@@ -103,7 +105,7 @@ def tool(function: ToolFunction) -> Tool:
     schema.pop("title", None)
     for member in schema.get("properties", {}).values():
         member.pop("title", None)
-    return Tool(ToolSpec(name, description, schema), function, arguments)
+    return Tool(ToolSpec(name, description, schema), function, arguments, needs_approval)
 
 
 def _told(annotation: Any) -> str | None:

@@ -56,6 +56,10 @@ class Toolbox:
     def specs(self) -> tuple[ToolSpec, ...]:
         return tuple(tool.spec for tool in self._tools.values())
 
+    def needs_approval(self, name: str) -> bool:
+        """The tool was made so that a person is asked before each call."""
+        return name in self._tools and self._tools[name].needs_approval
+
     async def run(self, call: ToolCall, context: ToolContext) -> ToolResult:
         """Run the call. Whatever goes wrong is a result with `error`; only cancellation is raised."""
         tool = self._tools.get(call.name)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from ..agent.approvals import ApprovalPolicy, Approvals
 from ..agent.host import SessionHost
 from ..agent.journal import Journal
 from ..agent.limits import TurnLimits
@@ -43,19 +44,21 @@ def session_host(
     new_id: NewId | None = None,
 ) -> SessionHost:
     """A host over the parts given: the same for a session actor and for a test in one process."""
+    new_id = new_id or uuid7_ids(clock)
     chars = settings.tool_output_chars
     toolbox = Toolbox(default_tools(clock, sandbox_limits(settings), max_chars=chars), max_chars=chars)
     model = ModelCall(
         llm,
         tools=toolbox.specs,
         clock=clock,
-        new_id=new_id or uuid7_ids(clock),
+        new_id=new_id,
         max_completion_tokens=settings.completion_max_tokens,
         default_system=settings.system_prompt,
     )
+    approvals = Approvals(toolbox, ApprovalPolicy.of(settings), clock=clock, new_id=new_id)
     loop = TurnLoop(
         model,
-        ToolCalls(toolbox, sandboxes=sandboxes, memories=memories, clock=clock),
+        ToolCalls(toolbox, approvals, sandboxes=sandboxes, memories=memories, clock=clock),
         limits=TurnLimits.of(settings),
         max_recoveries=settings.turn_max_recoveries,
         clock=clock,
@@ -66,6 +69,7 @@ def session_host(
         sandboxes=sandboxes,
         clock=clock,
         capacity=settings.sessions_per_actor,
+        inbox_max=settings.inbox_max,
         idle_s=settings.session_idle_s,
         delta_interval_s=settings.delta_interval_s,
     )

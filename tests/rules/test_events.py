@@ -41,7 +41,10 @@ def _known_types(kind: type[Any]) -> st.SearchStrategy[Any]:
         tuple[ToolCall, ...]: st.lists(st.builds(ToolCall, TEXT, TEXT, TEXT), max_size=2).map(tuple),
         ToolCall: st.builds(ToolCall, TEXT, TEXT, TEXT),
         tuple[str, ...]: st.lists(TEXT, max_size=2).map(tuple),
+        datetime: st.datetimes(timezones=st.just(UTC)),
     }
+    if kind is not events.SessionCreated:
+        special[events.SessionCreated] = _known_types(events.SessionCreated)
     hints = typing.get_type_hints(kind)
     members = {f.name: special.get(hints[f.name], st.from_type(hints[f.name])) for f in dataclasses.fields(kind)}
     del members["type"]

@@ -19,7 +19,12 @@ ROOT = Path(__file__).parents[2]
 DESCRIBED = {
     **{
         table.name: table
-        for table in (actors.agent.tables.SESSIONS, actors.agent.tables.EVENTS, actors.agent.tables.TURNS)
+        for table in (
+            actors.agent.tables.SESSIONS,
+            actors.agent.tables.EVENTS,
+            actors.agent.tables.TURNS,
+            actors.agent.tables.APPROVALS,
+        )
     },
     **{
         table.name: table

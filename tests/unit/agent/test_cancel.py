@@ -62,7 +62,7 @@ async def test_while_it_waits_in_the_queue(world: Any, until: Callable[..., Any]
     for command in commands:
         await host.submit(command)
     waiting = asyncio.create_task(host.chat(commands[1], wait_s=5))
-    await until(lambda: bool(host._sessions["sess_1"]._waiters))
+    await until(lambda: bool(host._sessions["sess_1"]._results._waiters))
     result = await host.cancel("sess_1", "user_1", commands[1].turn_id)
     assert (result.status, result.steps, await waiting) == ("cancelled", 0, result)
     gate.set()

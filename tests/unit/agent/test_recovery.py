@@ -195,7 +195,7 @@ async def test_everybody_who_waits_for_a_turn_of_a_lost_session_is_told(world: A
     zombie = world.host(llm)
     commands = [world.submit("first"), world.submit("second")]
     waiting = [asyncio.create_task(zombie.chat(command, wait_s=30)) for command in commands]
-    await until(lambda: llm.open == 1 and len(zombie._sessions["sess_1"]._waiters) == 2)
+    await until(lambda: llm.open == 1 and len(zombie._sessions["sess_1"]._results._waiters) == 2)
     await world.journal.activate("sess_1")
     gate.set()
     done, pending = await asyncio.wait(waiting, timeout=3)

@@ -54,7 +54,7 @@ CALL = ToolCall("id_1", "run_shell", "{}")
 
 def test_what_a_session_is_created_with(tell: Any) -> None:
     state = tell()
-    assert (state.user_id, state.model, state.system, state.metadata) == ("user_1", "some-model", "Be brief.", {"a": 1})
+    assert (state.user_id, state.created.model, state.system, state.metadata) == ("user_1", "some-model", "Be brief.", {"a": 1})
     assert (state.running, state.title, state.last_seq) == (None, None, 1)
 
 

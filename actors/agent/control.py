@@ -1,0 +1,64 @@
+"""What orders of people write into a session's journal."""
+
+from ..core.errors import ApprovalNotFound, ApprovalNotPending, InvalidInput, MessageNotFound, MessageNotWaiting
+from ..core.events import ApprovalResolved, MessageEdited, SessionPaused, SessionResumed
+from .log import SessionLog
+from .orders import Edit, Interrupt, Order, Pause, Resolve, Resume, Withdraw
+from .state import TurnState
+
+
+def carry_out(order: Order, log: SessionLog) -> str | None:
+    """Stage what the order says; nothing where it is so already. Returns the id of a turn that is to be cancelled.
+
+    Raises what stands with the order.
+    """
+    match order:
+        case Edit():
+            _edit(order, log)
+        case Withdraw():
+            return _waiting(log, order.message_id).id
+        case Pause():
+            if not log.state.paused:
+                log.stage(SessionPaused())
+        case Resume():
+            if log.state.paused:
+                log.stage(SessionResumed())
+        case Resolve():
+            _resolve(order, log)
+        case Interrupt():
+            running = log.state.running
+            return running.id if running is not None else None
+    return None
+
+
+def _edit(order: Edit, log: SessionLog) -> None:
+    if not order.content.strip():
+        raise InvalidInput("the message is empty")
+    turn = _waiting(log, order.message_id)
+    if turn.content != order.content:
+        log.stage(MessageEdited(order.message_id, order.content), turn.id)
+
+
+def _waiting(log: SessionLog, message_id: str) -> TurnState:
+    turn = log.state.turn_of(message_id)
+    if turn is None:
+        if message_id in log.state.accepted:
+            raise MessageNotWaiting(session_id=log.state.session_id, message_id=message_id)
+        raise MessageNotFound(session_id=log.state.session_id, message_id=message_id)
+    if turn.running:
+        raise MessageNotWaiting(session_id=log.state.session_id, message_id=message_id, turn_id=turn.id)
+    return turn
+
+
+def _resolve(order: Resolve, log: SessionLog) -> None:
+    turn = log.state.running
+    asked = [t for t in turn.tools.values() if t.approval and t.approval.id == order.approval_id] if turn else []
+    if turn is None or not asked:
+        raise ApprovalNotFound(session_id=log.state.session_id)
+    tool, approval = asked[0], asked[0].approval
+    assert approval is not None
+    if not tool.undecided:
+        if approval.decision == order.decision:
+            return
+        raise ApprovalNotPending(session_id=log.state.session_id, turn_id=turn.id)
+    log.stage(ApprovalResolved(approval.id, tool.call.id, order.decision, order.reason, order.by), turn.id)
