@@ -15,9 +15,10 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from .agent.directory import FleetStatus
+from .agent.orders import Order
 from .agent.previews import Seen
 from .agent.session import CANCEL_S
-from .agent.sessions import Batch, Receipt, Submit, TurnResult
+from .agent.sessions import Batch, Receipt, Submit, TurnResult, Waiting
 from .core.clock import Clock
 from .core.errors import (
     Draining,
@@ -183,6 +184,20 @@ class RemoteSessions:
             session_id,
             CANCEL_S + TRY_S,
             lambda host, activate: host.cancel.remote(session_id, user_id, turn_id, activate=activate),
+        )
+
+    async def control(self, session_id: str, user_id: str, order: Order) -> None:
+        await self._call(
+            session_id,
+            CANCEL_S + TRY_S,
+            lambda host, activate: host.control.remote(session_id, user_id, order, activate=activate),
+        )
+
+    async def inbox(self, session_id: str, user_id: str) -> tuple[Waiting, ...]:
+        return await self._call(
+            session_id,
+            TRY_S,
+            lambda host, activate: host.inbox.remote(session_id, user_id, activate=activate),
         )
 
     async def forget(self, session_id: str) -> None:

@@ -146,13 +146,26 @@ class SessionBook:
 
     async def turn(self, turn_id: str, user_id: str) -> TurnRow:
         """Raises `TurnNotFound`."""
-        query = sa.select(TURNS).where(TURNS.c.id == turn_id, TURNS.c.user_id == user_id)
-        row = await self._database.read(lambda c: c.execute(query).one_or_none())
-        if row is None:
+        found = await self._turn(TURNS.c.id == turn_id, TURNS.c.user_id == user_id)
+        if found is None:
             raise TurnNotFound(turn_id=turn_id)
+        return found
+
+    async def turn_of_message(self, session_id: str, message_id: str) -> TurnRow | None:
+        """The turn that a message opened. Whose session it is was checked by `get`."""
+        return await self._turn(TURNS.c.session_id == session_id, TURNS.c.message_id == message_id)
+
+    async def begun_turn(self, session_id: str) -> TurnRow | None:
+        """The turn that runs, or waits for a person. Whose session it is was checked by `get`."""
+        return await self._turn(TURNS.c.session_id == session_id, TURNS.c.status.in_(("running", "waiting")))
+
+    async def _turn(self, *conditions: sa.ColumnElement[bool]) -> TurnRow | None:
+        row = await self._database.read(lambda c: c.execute(sa.select(TURNS).where(*conditions)).first())
+        if row is None:
+            return None
         outcome = None
         if row.outcome is not None:
-            body = self._payloads.outcome(row.outcome, turn_id=turn_id, user_id=user_id)
+            body = self._payloads.outcome(row.outcome, turn_id=row.id, user_id=row.user_id)
             assert isinstance(body, TurnCompleted | TurnFailed | TurnCancelled)
             outcome = body
         return TurnRow(

@@ -3,7 +3,7 @@
 from ..core.errors import ApprovalNotFound, ApprovalNotPending, InvalidInput, MessageNotFound, MessageNotWaiting
 from ..core.events import ApprovalResolved, MessageEdited, SessionPaused, SessionResumed
 from .log import SessionLog
-from .orders import Edit, Interrupt, Order, Pause, Resolve, Resume, Withdraw
+from .orders import Edit, Order, Pause, Resolve, Resume, Withdraw
 from .state import TurnState
 
 
@@ -25,9 +25,6 @@ def carry_out(order: Order, log: SessionLog) -> str | None:
                 log.stage(SessionResumed())
         case Resolve():
             _resolve(order, log)
-        case Interrupt():
-            running = log.state.running
-            return running.id if running is not None else None
     return None
 
 

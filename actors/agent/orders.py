@@ -1,4 +1,7 @@
-"""What people may ask of a session besides saying something: one small class for each."""
+"""What people may ask of a session besides saying something: one small class for each.
+
+An order whose answer was lost may be given again: what it asks for is then there already.
+"""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -32,11 +35,6 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
-class Interrupt:
-    """Cancel the turn that runs, if one does; the next message follows."""
-
-
-@dataclass(frozen=True, slots=True)
 class Resolve:
     """Decide on a tool call that waits. The same decision again changes nothing; another is `ApprovalNotPending`."""
 
@@ -46,4 +44,4 @@ class Resolve:
     by: str
 
 
-Order: TypeAlias = Edit | Withdraw | Pause | Resume | Interrupt | Resolve
+Order: TypeAlias = Edit | Withdraw | Pause | Resume | Resolve

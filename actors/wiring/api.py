@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from ..agent.approval_book import ApprovalBook
 from ..agent.book import SessionBook
 from ..agent.payloads import Payloads
 from ..agent.sql_journal import SqlJournal
@@ -30,6 +31,7 @@ class ApiParts:
     sessions: RemoteSessions
     sandboxes: Sandboxes
     book: SessionBook
+    approvals: ApprovalBook
     keys: ApiKeys
     database: Database
     llm: LLM
@@ -47,6 +49,7 @@ async def open_api(settings: Settings) -> AsyncGenerator[ApiParts]:
             sessions=RemoteSessions(settings.namespace, clock),
             sandboxes=RemoteSandboxes(settings.namespace),
             book=SessionBook(database, payloads, SqlJournal(database, payloads), clock),
+            approvals=ApprovalBook(database, payloads),
             keys=api_keys(settings, database, clock),
             database=database,
             llm=llm,
