@@ -31,7 +31,7 @@ from .core.errors import (
     SessionNotFound,
 )
 from .memory.base import Memory, Recollection
-from .sandbox.base import ExecResult, FileInfo, FileSlice, OnOutput, SandboxStatus, WorkspaceError
+from .sandbox.base import CopyResult, ExecResult, FileInfo, FileSlice, OnOutput, SandboxStatus, WorkspaceError
 
 DIRECTORY = "directory"
 MEMORY = "memory"
@@ -311,6 +311,28 @@ class RemoteSandboxes:
 
     async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
         return await self._call(session_id, "list", path, max_entries=max_entries)
+
+    async def holds(self, session_id: str) -> bool:
+        return await self._holder(session_id) is not None
+
+    async def copy(self, source: str, target: str) -> CopyResult:
+        holder = await self._holder(source)
+        if holder is None:
+            return CopyResult()
+        self._homes[source] = self._homes[target] = holder
+        return await self._call(source, "copy", target)
+
+    async def _holder(self, session_id: str) -> str | None:
+        """The actor that has the session's sandbox, by asking every one. Raises when one does not answer."""
+        for name, actor in named_actors(SANDBOX_PREFIX, self._namespace).items():
+            try:
+                async with translated(_ActorGone), asyncio.timeout(CALL_S):
+                    if await actor.holds.remote(session_id):
+                        return name
+            except (TimeoutError, _ActorGone) as error:
+                self._forget(name)
+                raise SandboxUnavailable(f"{name} does not say whether it has the session's sandbox") from error
+        return None
 
     async def release(self, session_id: str) -> None:
         """Wherever it is: another process may have leased it."""

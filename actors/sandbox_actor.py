@@ -10,7 +10,7 @@ import ray
 from .core import telemetry
 from .core.opened import Opened
 from .core.settings import Settings
-from .sandbox.base import ExecResult, FileInfo, FileSlice, Sandboxes, SandboxStatus
+from .sandbox.base import CopyResult, ExecResult, FileInfo, FileSlice, Sandboxes, SandboxStatus
 from .wiring.sandbox import open_sandboxes
 
 OUTPUT_INTERVAL_S = 0.05
@@ -72,6 +72,12 @@ class SandboxActor:
 
     async def list(self, session_id: str, path: str, *, max_entries: int) -> tuple[FileInfo, ...]:
         return await (await self._sandboxes.get()).list(session_id, path, max_entries=max_entries)
+
+    async def holds(self, session_id: str) -> bool:
+        return await (await self._sandboxes.get()).holds(session_id)
+
+    async def copy(self, source: str, target: str) -> CopyResult:
+        return await (await self._sandboxes.get()).copy(source, target)
 
     async def release(self, session_id: str) -> None:
         await (await self._sandboxes.get()).release(session_id)

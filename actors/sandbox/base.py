@@ -89,6 +89,14 @@ class FileSlice:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """What was copied: regular files by their contents. Links, modes and empty folders are not."""
+
+    files: int = 0
+    size_bytes: int = 0
+
+
 class WorkspaceError(Exception):
     """A file operation that cannot be done: no such file, a folder, too large, outside the workspace.
 
@@ -172,6 +180,18 @@ class Sandboxes(Protocol):
     async def write(self, session_id: str, path: str, data: bytes) -> None: ...
 
     async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]: ...
+
+    async def holds(self, session_id: str) -> bool:
+        """The session has a sandbox. Makes none."""
+        ...
+
+    async def copy(self, source: str, target: str) -> CopyResult:
+        """Copy the workspace of the session `source` into the new sandbox of the session `target`.
+
+        Nothing is copied, and no sandbox made, when `source` has none. Raises `WorkspaceError` when there
+        are more files than can be copied.
+        """
+        ...
 
     async def release(self, session_id: str) -> None:
         """Destroy the session's sandbox, if it has one."""

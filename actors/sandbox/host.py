@@ -15,6 +15,7 @@ from ..core.clock import Clock
 from ..core.errors import SandboxUnavailable
 from .base import (
     Capability,
+    CopyResult,
     ExecResult,
     FileInfo,
     FileSlice,
@@ -24,12 +25,14 @@ from .base import (
     SandboxBackend,
     SandboxSpec,
     SandboxStatus,
+    WorkspaceError,
 )
 from .unavailable import UnavailableSandboxes
 
 _REFILL_PAUSE_S = 5.0
 _REAPS_PER_IDLE = 4
 _CHECK_S = 2.0
+COPIED_ENTRIES = 10_000
 _LOST = "The session's sandbox was lost, and its workspace with it. The next call gets a new, empty one."
 
 Result = TypeVar("Result")
@@ -102,6 +105,25 @@ class SandboxHost:
 
     async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
         return await self._use(session_id, lambda s: s.list(path, max_entries=max_entries))
+
+    async def holds(self, session_id: str) -> bool:
+        return session_id in self._leases
+
+    async def copy(self, source: str, target: str) -> CopyResult:
+        if source not in self._leases:
+            return CopyResult()
+        found = await self.list(source, max_entries=COPIED_ENTRIES + 1)
+        if len(found) > COPIED_ENTRIES:
+            raise WorkspaceError(f"The workspace has more than {COPIED_ENTRIES:,} files and folders; none was copied.")
+        size = 0
+        files = [info for info in found if not info.is_dir]
+        for info in files:
+            part = await self.read(source, info.path, max_bytes=self._spec.limits.file_bytes)
+            if len(part.data) < part.size_bytes:
+                raise WorkspaceError(f"{info.path!r} is larger than a file may be.")
+            await self.write(target, info.path, part.data)
+            size += len(part.data)
+        return CopyResult(len(files), size)
 
     async def release(self, session_id: str) -> None:
         lease = self._leases.pop(session_id, None)

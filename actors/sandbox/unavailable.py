@@ -3,7 +3,7 @@
 from typing import NoReturn
 
 from ..core.errors import SandboxUnavailable
-from .base import Capability, ExecResult, FileInfo, FileSlice, Level, SandboxStatus
+from .base import Capability, CopyResult, ExecResult, FileInfo, FileSlice, Level, SandboxStatus
 
 
 class UnavailableSandboxes:
@@ -27,6 +27,14 @@ class UnavailableSandboxes:
 
     async def list(self, *_args: object, **_options: object) -> tuple[FileInfo, ...]:
         self._refuse()
+
+    async def holds(self, session_id: str) -> bool:  # noqa: ARG002 - the Protocol's
+        """No session has one."""
+        return False
+
+    async def copy(self, source: str, target: str) -> CopyResult:  # noqa: ARG002 - the Protocol's
+        """There is nothing to copy."""
+        return CopyResult()
 
     async def release(self, session_id: str) -> None:
         """There is nothing to release."""

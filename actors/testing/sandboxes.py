@@ -9,6 +9,7 @@ from typing import Literal
 from ..core.errors import SandboxUnavailable
 from ..sandbox.base import (
     Capability,
+    CopyResult,
     ExecResult,
     FileInfo,
     FileSlice,
@@ -89,6 +90,16 @@ class FakeSandboxes:
         found += [FileInfo(name, 0, is_dir=True) for name in folders - {"."}]
         below = [info for info in found if PurePosixPath(top) in PurePosixPath(info.path).parents]
         return tuple(sorted(below, key=lambda info: PurePosixPath(info.path).parts)[:max_entries])
+
+    async def holds(self, session_id: str) -> bool:
+        return session_id in self._files
+
+    async def copy(self, source: str, target: str) -> CopyResult:
+        if source not in self._files:
+            return CopyResult()
+        copied = self._workspace(target)
+        copied.update(self._files[source])
+        return CopyResult(len(copied), sum(map(len, copied.values())))
 
     async def release(self, session_id: str) -> None:
         self._files.pop(session_id, None)

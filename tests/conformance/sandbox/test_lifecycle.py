@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from actors.core.errors import SandboxUnavailable
+from actors.sandbox.base import CopyResult, WorkspaceError
 
 
 async def test_sessions_never_see_each_others_marker(host):
@@ -101,3 +102,31 @@ async def test_closed_backend_makes_nothing(backend, limits):
     await backend.aclose()
     with pytest.raises(SandboxUnavailable):
         await backend.create(limits)
+
+
+async def test_a_workspace_is_copied_into_a_sandbox_of_its_own(host):
+    await host.write("old", "notes/a.txt", b"one")
+    await host.write("old", "b.bin", bytes(range(256)))
+
+    copied = await host.copy("old", "new")
+
+    assert copied == CopyResult(2, 259)
+    assert (await host.read("new", "notes/a.txt", max_bytes=10)).data == b"one"
+    await host.write("new", "b.bin", b"changed")
+    assert (await host.read("old", "b.bin", max_bytes=300)).data == bytes(range(256))
+
+
+async def test_nothing_is_copied_and_nothing_made_where_there_is_no_sandbox(host):
+    assert await host.copy("nobody", "new") == CopyResult()
+    assert not await host.holds("nobody")
+    assert not await host.holds("new")
+
+
+async def test_a_workspace_of_too_many_files_is_not_copied_in_part(host, monkeypatch):
+    monkeypatch.setattr("actors.sandbox.host.COPIED_ENTRIES", 2)
+    await host.shell("old", "touch a b c", timeout_s=10)
+
+    with pytest.raises(WorkspaceError, match="more than 2"):
+        await host.copy("old", "new")
+
+    assert not await host.holds("new")
