@@ -9,7 +9,9 @@ import structlog
 
 from .agent.directory import Directory, FleetStatus
 from .agent.host import HostStatus
+from .agent.upkeep import Upkeep
 from .core import telemetry
+from .core.clock import SystemClock
 from .core.errors import AtCapacity, SessionLost
 from .core.opened import Opened
 from .core.settings import Settings
@@ -120,14 +122,16 @@ class DirectoryActor:
             sessions_per_host=settings.sessions_per_actor,
         )
         await directory.look()
-        self._tending = asyncio.create_task(self._tend(directory))
+        upkeep = Upkeep(journal, directory.wake, clock=SystemClock(), retention_days=settings.retention_days)
+        self._tending = asyncio.create_task(self._tend(directory, upkeep))
         return directory
 
-    async def _tend(self, directory: Directory) -> None:
+    async def _tend(self, directory: Directory, upkeep: Upkeep) -> None:
         logger = structlog.get_logger("greenroom.directory")
         while True:
             try:
                 await directory.tend()
+                await upkeep.round()
             except Exception:  # one bad round, e.g. a database that restarts, must not end the care
                 logger.exception("round of care failed")
             await asyncio.sleep(TEND_S)

@@ -164,6 +164,10 @@ class Directory:
         self._hosts.setdefault(name, _Host())
         return name
 
+    async def wake(self, session_id: str) -> None:
+        """Bring a session into memory. Raises what `locate` and its host raise."""
+        await self._fleet.wake(await self.locate(session_id), session_id)
+
     async def tend(self) -> None:
         """One round of care: see who lives, keep enough hosts warm, wake sessions that were cut off."""
         # Asked first: a turn that is unfinished now and resident nowhere afterwards was cut off.
@@ -229,7 +233,7 @@ class Directory:
             if place is not None and not place.answers:
                 continue
             try:
-                await self._fleet.wake(await self.locate(session_id), session_id)
+                await self.wake(session_id)
             except GreenroomError as error:
                 self._logger.warning("session not woken", session_id=session_id, error=error.message)
 
