@@ -105,6 +105,7 @@ async def activation_ms(sessions: int = 200, turns: int = 20) -> dict[str, float
         "turns": turns,
         "p50_ms": round(statistics.median(times), 2),
         "p99_ms": round(times[int(len(times) * 0.99)], 2),
+        "per_s": round(1000 * len(times) / sum(times), 1),
     }
 
 
@@ -121,4 +122,5 @@ async def resident_bytes(sessions: int = 2000, turns: int = 3) -> dict[str, floa
             gc.collect()
             after, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
-    return {"turns": turns, "kib_per_session": round((after - before) / sessions / 1024, 1)}
+    kib = (after - before) / sessions / 1024
+    return {"turns": turns, "kib_per_session": round(kib, 1), "sessions_per_gib": int(1024 * 1024 // kib)}

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import cluster, in_process, over_http, sandboxes
+from . import cluster, in_process, journal, over_http, recovery, sandboxes
 
 Results = dict[str, Any]
 
@@ -28,6 +28,9 @@ def run() -> Results:
         results["in one process: a turn"] = asyncio.run(in_process.turn_ms())
         results["activation of a passivated session"] = asyncio.run(in_process.activation_ms())
         results["an idle resident session"] = asyncio.run(in_process.resident_bytes())
+    with console.status("Journal"):
+        results["an append to the journal"] = journal.append_ms()
+        results["what a turn leaves in the journal"] = asyncio.run(journal.bytes_per_turn())
     with console.status("Sandbox"):
         results["sandbox"] = asyncio.run(sandboxes.measure())
     with tempfile.TemporaryDirectory() as folder:
@@ -41,6 +44,9 @@ def run() -> Results:
                 with console.status("Greenroom: turns over HTTP"):
                     ours = {n: asyncio.run(over_http.turns(greenroom, n)) for n in over_http.CLIENTS}
                     our_stream = {n: asyncio.run(over_http.streams(greenroom, n)) for n in (1, 16)}
+                with console.status("Greenroom: kill -9"):
+                    results["from kill -9 of a turn's process to its next event"] = recovery.measure(greenroom)
+                    results["a session actor's process"] = recovery.process_mib(greenroom)
     results["turns over HTTP"] = {
         f"{n} clients": {
             **ours[n].as_dict(),
