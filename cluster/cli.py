@@ -139,6 +139,43 @@ def chat(
 
 
 @app.command()
+def verify(
+    home: Home = None,
+    history: Annotated[bool, typer.Option("--history", help="Check the journal, the ledger and client logs.")] = False,
+    since: Annotated[
+        str | None, typer.Option(help="Only sessions written to since then: an age such as 7d or 12h, or a date.")
+    ] = None,
+    session: Annotated[str | None, typer.Option(help="Only this session.")] = None,
+    settled: Annotated[
+        bool,
+        typer.Option(
+            "--settled/--no-settled",
+            help="The cluster is at rest: a turn that has not ended is a violation, unless it waits for a person.",
+        ),
+    ] = False,
+    client_log: Annotated[
+        list[Path] | None, typer.Option(help="What clients sent and saw, as JSON lines; may be given again.")
+    ] = None,
+    cancel_within: Annotated[float, typer.Option(min=0, help="Seconds in which a cancel has to be answered.")] = 15.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every violation.")] = False,
+) -> None:
+    """Check that the promises of the README were kept, by what the database holds.
+
+    Reads the database of the settings and writes nothing, beside a running Greenroom or without one. Numbers without
+    gaps, one turn at a time with one end each, tools at most once, conversations that providers accept, and a ledger
+    that adds up; with `--client-log` also that nothing that was answered is lost, and what readers saw.
+
+    Exit code: 0 every promise was kept, 1 there are violations, 2 the history cannot be read.
+    """
+    if not history:
+        _fail("Say what to verify: `greenroom verify --history`.", code=2)
+    from .verify import command  # noqa: PLC0415 - see the module's docstring
+
+    scope = command.Scope(since, session, settled, tuple(client_log or ()), cancel_within)
+    raise typer.Exit(command.run(Console(), _settings(home=home, wrong=2), scope, as_json=as_json))
+
+
+@app.command()
 def env(home: Home = None) -> None:
     """Print the variables that let `ray job submit`, and scripts, reach the running cluster.
 
@@ -153,13 +190,14 @@ def env(home: Home = None) -> None:
         _fail(str(error), code=3)
 
 
-def _settings(**given: object) -> "Settings":
+def _settings(*, wrong: int = 1, **given: object) -> "Settings":
+    """`wrong` is the exit code when they are."""
     from .environment import WrongSettings, read_settings  # noqa: PLC0415 - see the module's docstring
 
     try:
         return read_settings(**given)
     except WrongSettings as error:
-        _fail(str(error))
+        _fail(str(error), code=wrong)
 
 
 def _fail(message: str, *, code: int = 1) -> NoReturn:

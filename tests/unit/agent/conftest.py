@@ -2,11 +2,10 @@
 
 import asyncio
 import itertools
-import json
-import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from actors.agent.payloads import Payloads
 from actors.agent.sessions import NewSession, Submit
 from actors.agent.sql_journal import SqlJournal
 from actors.agent.state import SessionState
+from actors.agent.transcript_rules import AnthropicRules, OpenAIRules, first_fault
 from actors.core.errors import StoreUnavailable
 from actors.core.events import Event
 from actors.core.ids import NewId
-from actors.core.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
+from actors.core.messages import Message
 from actors.core.settings import Settings
 from actors.ledger.book import Attempt, attempts_of
 from actors.llm.base import LLM
@@ -81,9 +81,9 @@ class Line:
             raise self.refusal
         await self.journal.append(append)
 
-    async def activate(self, session_id: str) -> Activation:
+    async def activate(self, session_id: str, user_id: str | None = None) -> Activation:
         await self.activations.wait()
-        return await self.journal.activate(session_id)
+        return await self.journal.activate(session_id, user_id)
 
     async def read(self, session_id: str, *, after: int, limit: int) -> tuple[Event, ...]:
         return await self.journal.read(session_id, after=after, limit=limit)
@@ -93,6 +93,12 @@ class Line:
 
     async def unfinished(self, *, limit: int) -> tuple[str, ...]:
         return await self.journal.unfinished(limit=limit)
+
+    async def due(self, now: datetime, *, limit: int) -> tuple[str, ...]:
+        return await self.journal.due(now, limit=limit)
+
+    async def trim(self, before: datetime, *, limit: int) -> int:
+        return await self.journal.trim(before, limit=limit)
 
 
 class World:
@@ -267,47 +273,10 @@ def check_anthropic() -> Callable[[Iterable[Message]], None]:
 
 
 def _check_openai(messages: Iterable[Message]) -> None:
-    """Chat Completions: each call of an assistant message is answered once, directly after it."""
-    open_calls: list[str] = []
-    for message in messages:
-        if isinstance(message, ToolMessage):
-            assert message.tool_call_id in open_calls, f"a result for {message.tool_call_id}, which nobody waits for"
-            open_calls.remove(message.tool_call_id)
-            continue
-        assert not open_calls, f"{type(message).__name__} before the results of {open_calls}"
-        if isinstance(message, AssistantMessage):
-            assert message.content or message.tool_calls, "an empty assistant message"
-            open_calls = [call.id for call in message.tool_calls]
-            assert len(set(open_calls)) == len(open_calls), f"one id for two calls: {open_calls}"
-            for call in message.tool_calls:
-                assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", call.name), f"{call.name!r} is no function name"
-                assert isinstance(json.loads(call.arguments), dict)
-        else:
-            assert isinstance(message, UserMessage | SystemMessage)
-            assert message.content, "an empty message"
-    assert not open_calls, f"no results of {open_calls}"
+    fault = first_fault(OpenAIRules(), messages)
+    assert fault is None, fault
 
 
 def _check_anthropic(messages: Iterable[Message]) -> None:
-    """Messages: the user begins, results stand in the very next user turn, ids are unique, no text is blank."""
-    used: set[str] = set()
-    open_calls: set[str] = set()
-    conversation = [message for message in messages if not isinstance(message, SystemMessage)]
-    if conversation:
-        assert isinstance(conversation[0], UserMessage), "the user does not begin"
-    for message in conversation:
-        if isinstance(message, ToolMessage):
-            assert message.tool_call_id in open_calls
-            open_calls.remove(message.tool_call_id)
-            continue
-        assert not open_calls, f"no tool_result of {open_calls} in the next user turn"
-        blank = not message.content.strip()
-        if isinstance(message, UserMessage) or message.content or not message.tool_calls:
-            assert not blank, f"a text block without text: {message!r}"
-        if isinstance(message, AssistantMessage):
-            for call in message.tool_calls:
-                assert call.id not in used, f"tool_use id {call.id} stands twice in the conversation"
-                assert isinstance(json.loads(call.arguments), dict)
-                used.add(call.id)
-                open_calls.add(call.id)
-    assert not open_calls
+    fault = first_fault(AnthropicRules(), messages)
+    assert fault is None, fault
