@@ -4,7 +4,8 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 from typing import cast
 
@@ -16,7 +17,7 @@ from ..core.ids import NewId
 from ..core.messages import AssistantMessage, ToolCall, ToolSpec, Usage
 from ..core.text import mended, mended_json
 from ..ledger.book import AttemptClosed, AttemptOpened
-from ..llm.base import LLM, Answer, ModelRequest, ReasoningText, StreamItem, TextDelta
+from ..llm.base import LLM, Answer, ModelRequest, ReasoningText, Retrying, StreamItem, TextDelta
 from .log import SessionLog
 from .prompt import messages_for
 from .state import TurnState
@@ -42,6 +43,8 @@ class _Attempt:
     reasoning: list[str] = field(default_factory=list[str])
     first_token: bool = False
     answer: Answer | None = None
+    closed: bool = False
+    """Its ledger row has its end, though it was never sent."""
 
 
 class ModelCall:
@@ -70,21 +73,7 @@ class ModelCall:
         Raises what `LLM.stream` raises, after staging what was received and that the attempt ended.
         """
         attempt = _Attempt(self._new_id("att"), self._new_id("msg"), self._clock.monotonic())
-        log.stage_attempt(
-            AttemptOpened(attempt.id, turn.id, log.state.session_id, log.state.user_id, turn.model, self._clock.now())
-        )
-        try:
-            await log.flush()
-        except asyncio.CancelledError:
-            # Nothing was sent: the row must not say that money may have been spent.
-            account(
-                log,
-                turn,
-                AttemptClosed(
-                    attempt.id, "not_sent", self._clock.now(), usage=Usage(), cost_usd=_NOTHING, cost_source="free"
-                ),
-            )
-            raise
+        await self._open(attempt, log, turn)
         request = ModelRequest(
             turn.model,
             messages_for(log.state, turn.model, self._default_system),
@@ -96,10 +85,34 @@ class ModelCall:
         try:
             answer = await self._receive(request, attempt, log, turn)
         except BaseException as error:  # cancellation too ends the attempt, and its text stays
-            self._stage_broken(attempt, error, log, turn)
+            if not attempt.closed:
+                self._stage_broken(attempt, error, log, turn)
             raise
         self._stage_answer(attempt, answer, log, turn)
         return answer
+
+    async def _open(self, attempt: _Attempt, log: SessionLog, turn: TurnState) -> None:
+        """Write the attempt's ledger row, before anything of it is sent."""
+        log.stage_attempt(
+            AttemptOpened(attempt.id, turn.id, log.state.session_id, log.state.user_id, turn.model, self._clock.now())
+        )
+        try:
+            await log.flush()
+        except asyncio.CancelledError:
+            # Nothing was sent: the row must not say that money may have been spent.
+            account(log, turn, _free(attempt.id, "not_sent", self._clock.now()))
+            attempt.closed = True
+            raise
+
+    async def _again(self, attempt: _Attempt, failed: Retrying, log: SessionLog, turn: TurnState) -> None:
+        """The model client makes another attempt: close the row of the one that failed, and open the next."""
+        now = self._clock.now()
+        closed = (
+            _free(attempt.id, failed.outcome, now) if failed.free else AttemptClosed(attempt.id, failed.outcome, now)
+        )
+        self._close(replace(closed, generation_id=failed.generation_id), attempt, log, turn)
+        attempt.id, attempt.started = self._new_id("att"), self._clock.monotonic()
+        await self._open(attempt, log, turn)
 
     async def _receive(self, request: ModelRequest, attempt: _Attempt, log: SessionLog, turn: TurnState) -> Answer:
         # aclosing: leaving early must end the request now, not when the garbage collector comes by.
@@ -117,6 +130,8 @@ class ModelCall:
                         text = mended(raw)
                         attempt.reasoning.append(text)
                         log.preview("reasoning.delta", turn.id, attempt.message_id, text)
+                    case Retrying():
+                        await self._again(attempt, item, log, turn)
                     case Answer():
                         attempt.answer = item
         if attempt.answer is None:
@@ -221,6 +236,10 @@ class ModelCall:
             taken.add(call_id)
             unique.append(ToolCall(call_id, _plain(call.name), mended(call.arguments)))
         return tuple(unique)
+
+
+def _free(attempt_id: str, outcome: str, now: datetime) -> AttemptClosed:
+    return AttemptClosed(attempt_id, outcome, now, usage=Usage(), cost_usd=_NOTHING, cost_source="free")
 
 
 def account(log: SessionLog, turn: TurnState, closed: AttemptClosed) -> None:

@@ -2,13 +2,15 @@
 
 The contract of `LLM.stream`:
 
-* It yields any number of `TextDelta` and `ReasoningText`, then exactly one `Answer`, and ends.
+* It yields any number of `TextDelta` and `ReasoningText`, then exactly one `Answer`, and ends. Any number of
+  `Retrying` may come before all of these.
 * It raises `ModelUnavailable` (no answer, or it broke off), `ModelProtocolError` (what came is not an
   answer), `ModelRefused` (the server said no; trying again is useless) or `UnknownModel`. The error's
   `details` hold `partial` (str, the text so far) when text was already yielded, and `generation_id`
   when it is known.
 * An attempt is one HTTP request. An implementation may try again by itself only while it has yielded
-  nothing; once text was yielded it never starts over silently.
+  no text; it yields `Retrying` before it sends the next request, so that each has its own row in the
+  ledger. Once text was yielded it never starts over.
 * Closing the iterator (`aclose`, or cancellation of the task) ends the request at once.
 * It never runs a tool and never yields a tool call that is not complete and valid JSON.
 """
@@ -60,7 +62,16 @@ class Answer:
     cost_source: CostSource = "unknown"
 
 
-StreamItem: TypeAlias = TextDelta | ReasoningText | Answer
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """An attempt failed, and the next one is about to be sent. `free`: the failed one was surely not billed."""
+
+    outcome: str
+    free: bool = False
+    generation_id: str | None = None
+
+
+StreamItem: TypeAlias = TextDelta | ReasoningText | Answer | Retrying
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from ..core.errors import GreenroomError, ModelProtocolError, ModelRefused, ModelUnavailable, UnknownModel
+from .base import Retrying
 from .json_values import as_object, as_seconds, as_text
 
 _MESSAGE_CHARS = 500
@@ -79,6 +80,25 @@ def as_error(failure: UpstreamFailure, *, partial: str, generation_id: str | Non
     if generation_id:
         details["generation_id"] = generation_id
     return error(f"{summary}: {failure.message}", **details)
+
+
+_NEVER_BILLED = frozenset(
+    {
+        Cause.UNREACHED,
+        Cause.BUSY,
+        Cause.CREDIT,
+        Cause.QUOTA,
+        Cause.CREDENTIAL,
+        Cause.REFUSED,
+        Cause.UNKNOWN_MODEL,
+    }
+)
+
+
+def retried(failure: UpstreamFailure, generation_id: str | None) -> Retrying:
+    """What is known of an attempt that failed before another one is made."""
+    error, _ = _OUTCOMES[failure.cause]
+    return Retrying(error.code, failure.cause in _NEVER_BILLED, generation_id)
 
 
 def of_transport(error: httpx.HTTPError | httpx.InvalidURL) -> UpstreamFailure:

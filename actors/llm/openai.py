@@ -23,7 +23,7 @@ from .chat_request import ChatDialect, encode_request
 from .chat_response import read_answer, read_body, read_failure
 from .connections import open_connections
 from .deadlines import DeadlinePassed, StreamDeadline, Timeouts
-from .failures import Cause, UpstreamFailure, as_error, of_transport
+from .failures import Cause, UpstreamFailure, as_error, of_transport, retried
 from .json_values import parse_object
 from .retries import RetryPolicy
 
@@ -101,6 +101,7 @@ class OpenAIClient:
                     request = replace(request, max_completion_tokens=failure.affordable_tokens)
                 log.warning("llm.retry", cause=failure.cause.value, status=failure.status, wait_s=round(wait_s, 3))
                 await self._clock.sleep(wait_s)
+                yield retried(failure, assembler.generation_id)
         finally:
             deadline.close()
 

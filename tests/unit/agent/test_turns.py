@@ -13,7 +13,7 @@ from actors.agent.tables import SESSIONS
 from actors.core.errors import ModelRefused, ModelUnavailable, SessionNotFound
 from actors.core.events import MessageCompleted, TurnCompleted, TurnFailed, UsageUpdated
 from actors.core.messages import AssistantMessage, SystemMessage, ToolMessage, UserMessage
-from actors.llm.base import Answer, TextDelta
+from actors.llm.base import Answer, Retrying, TextDelta
 from actors.testing import ScriptedLLM, calls, says
 from actors.testing.llm import Script
 from actors.testing.sandboxes import FakeSandboxes
@@ -161,6 +161,57 @@ async def test_a_refused_request_costs_nothing(world: Any) -> None:
     result = await chat(world.host(ScriptedLLM([[ModelRefused("no credit")]])), world.submit())
     assert (result.status, result.spent.cost_micros, result.spent.cost_known) == ("failed", 0, True)
     assert [a.cost_source for a in await world.attempts()] == ["free"]
+
+
+async def test_each_request_of_one_call_has_a_ledger_row_before_it_is_sent(world: Any) -> None:
+    sent: list[int] = []
+
+    class Counting(ScriptedLLM):
+        async def stream(self, request: Any) -> Any:
+            async for item in super().stream(request):
+                yield item
+                if isinstance(item, Retrying):
+                    sent.append(len(await world.attempts()))
+
+    script = [Retrying("model_unavailable", free=True), Retrying("model_protocol_error"), *says("at last")]
+    result = await chat(world.host(Counting([script])), world.submit())
+
+    assert (result.message, result.steps, sent) == ("at last", 1, [2, 3])
+    assert [(a.state, a.outcome, a.cost_micros) for a in await world.attempts()] == [
+        ("settled", "model_unavailable", 0),
+        ("ended", "model_protocol_error", None),
+        ("settled", "stop", 10),
+    ]
+    assert len(await world.bodies(UsageUpdated)) == 3
+    assert not result.spent.cost_known
+
+
+async def test_a_cancel_between_two_requests_of_one_call_closes_each_row_once(world: Any, until: Any) -> None:
+    line = world.line()
+    reached = asyncio.Event()
+
+    class Holding(ScriptedLLM):
+        async def stream(self, request: Any) -> Any:
+            line.hold()
+            reached.set()
+            async for item in super().stream(request):
+                yield item
+
+    host = world.host(Holding([[Retrying("model_unavailable"), *says("never")]]), line=line)
+    command = world.submit()
+    waiting = asyncio.create_task(host.chat(command, wait_s=5))
+    await reached.wait()
+    await until(lambda: line.waiting == 1)
+    cancelling = asyncio.create_task(host.cancel("sess_1", "user_1", command.turn_id))
+    await asyncio.sleep(0)
+    line.release()
+
+    assert (await cancelling).status == "cancelled"
+    await waiting
+    assert [(a.outcome, a.cost_micros) for a in await world.attempts()] == [
+        ("model_unavailable", None),
+        ("not_sent", 0),
+    ]
 
 
 async def test_a_defect_in_the_model_client_fails_the_turn_and_not_the_session(world: Any) -> None:

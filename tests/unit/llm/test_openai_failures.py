@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from actors.core.errors import ModelProtocolError, ModelRefused, ModelUnavailable
+from actors.llm.base import Retrying
 
 DONE = b"data: [DONE]\n\n"
 COMMENT = b": OPENROUTER PROCESSING\n\n"
@@ -89,6 +90,20 @@ async def test_statuses_are_retried_within_limits(ask, upstream, status, attempt
     assert outcome.error.details["status"] == status
     assert isinstance(outcome.error, ModelRefused if attempts == 1 else ModelUnavailable)
     assert len(upstream.requests) == attempts
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "free"),
+    [(429, "model_unavailable", True), (500, "model_unavailable", False), (408, "model_unavailable", False)],
+)
+async def test_each_further_attempt_is_told_before_it_is_sent(ask, upstream, whole, status, outcome, free):
+    upstream.json(status, {"error": {"message": "no", "code": status}})
+    upstream.stream(*whole)
+
+    asked = await ask()
+
+    assert asked.items[0] == Retrying(outcome, free)
+    assert [item for item in asked.items if isinstance(item, Retrying)] == asked.items[:1]
 
 
 @pytest.mark.parametrize("failure", [httpx.ConnectError("refused"), httpx.ReadError("reset")])
