@@ -32,7 +32,10 @@ class SessionHandle:
         command = self._command(message, model)
         result = await self._greenroom.sessions.chat(command, wait_s=TURN_S)
         if isinstance(result, Receipt):
-            raise UnavailableError(f"turn {result.turn_id} still runs after {TURN_S:g} s; its events go on")
+            raise UnavailableError(
+                f"turn {result.turn_id} has not ended: it waits for an approval, its session is paused, "
+                f"or it takes longer than {TURN_S:g} s; its events go on"
+            )
         self._new = None
         return result
 

@@ -9,13 +9,19 @@ from fastapi_offline import FastAPIOffline
 from . import problems
 from .auth import KeyGate
 from .middleware import JSON_OVERHEAD, Border
-from .routes import chat, health, models, page, sessions, turns
+from .routes import approvals, chat, events, fork, health, inbox, models, orders, page, sessions, turns
 from .services import Services
 
 PROBLEM_SCHEMA = "#/components/schemas/Problem"
 
 DESCRIPTION = """\
 Every session is a stateful actor that holds its memory and its cost. Say something with `POST /api/v1/chat`.
+
+Every POST may carry an `Idempotency-Key`. Where a request makes something (a message, a session, a fork) the same key
+and body again make nothing new: a turn that runs is waited for or followed, one that has ended is answered as it was,
+with `Idempotency-Replayed: true`. The same key with another body is 422 `idempotency_key_reused`. A request that was
+refused did not use its key up. Keys belong to the user and the route, and are known for as long as what they made is in
+the journal. The other POSTs may be repeated by their nature, with a key or without.
 
 Errors are problem documents (RFC 9457) whose `code` is stable. Money is whole micro-dollars, times are RFC 3339 in UTC.
 Sign in with the button *Authorize*: the key is in the file `admin.key` of the home folder.
@@ -33,7 +39,7 @@ def create_api(services: Services) -> FastAPI:
         swagger_ui_parameters={"persistAuthorization": True},
     )
     app.state.services = services
-    for module in (chat, sessions, turns, models, health):
+    for module in (chat, sessions, inbox, orders, fork, events, turns, approvals, models, health):
         app.include_router(module.router)
     page.mount(app)
     problems.install(app)

@@ -5,6 +5,8 @@
 """The Serve deployment: an HTTP replica over the runtime's actors. The only file that uses Ray Serve."""
 
 import asyncio
+import functools
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any
@@ -17,17 +19,22 @@ from starlette.types import ASGIApp
 from actors.core import telemetry
 from actors.core.errors import GreenroomError
 from actors.core.settings import Settings
-from actors.handles import DIRECTORY, MEMORY, SANDBOX_PREFIX, SESSION_PREFIX, named_actors
+from actors.register import HeadAway, Register
 from actors.sandbox.base import Level
 from actors.wiring.api import ApiParts, open_api
 from actors.wiring.models import model_source
+from actors.wiring.sessions import tool_names
 
 from . import health
 from .api import create_api
 from .services import CheckResult, Services
 
 APP = "greenroom"
+DEPLOYMENT = "Api"
 SCRAPE_S = 2.0
+
+_REPLICAS = f"SERVE_REPLICA::{APP}#{DEPLOYMENT}#"
+"""How Ray Serve names the actors of replicas, in a namespace of its own."""
 
 
 class Api:
@@ -39,7 +46,7 @@ class Api:
         self._parts = await self._stack.enter_async_context(open_api(settings))
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return build_asgi(self._parts)
+        return build_asgi(self._parts, _process(serve.get_replica_context().replica_id.unique_id))
 
     async def check_health(self) -> None:
         """Serve replaces a replica that raises here. User code runs on this loop, so answering is the proof."""
@@ -48,20 +55,25 @@ class Api:
         await self._stack.aclose()
 
 
-def build_asgi(parts: ApiParts) -> FastAPI:
+def build_asgi(parts: ApiParts, process: str) -> FastAPI:
     """The HTTP application over cluster parts."""
+    scrape = Scrape(parts.settings.namespace)
     services = Services(
         settings=parts.settings,
         clock=parts.clock,
         new_id=parts.new_id,
         sessions=parts.sessions,
+        sandboxes=parts.sandboxes,
         book=parts.book,
+        approvals=parts.approvals,
         keys=parts.keys,
         llm=parts.llm,
         started=parts.clock.monotonic(),
         version=version("greenroom"),
+        tools=tool_names(parts.settings, parts.clock),
         checks=Checks(parts).all(),
-        scrape=lambda: scrape(parts.settings.namespace),
+        process=process,
+        scrape=scrape,
     )
     return create_api(services)
 
@@ -73,7 +85,14 @@ class Checks:
         self._parts = parts
 
     def all(self) -> tuple[Any, ...]:
-        return (self.check_database, self.check_sessions, self.check_sandbox, self.check_memory, self.check_model)
+        return (
+            self.check_database,
+            self.check_sessions,
+            self.check_cluster,
+            self.check_sandbox,
+            self.check_memory,
+            self.check_model,
+        )
 
     async def check_database(self) -> CheckResult:
         await self._parts.database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
@@ -89,6 +108,15 @@ class Checks:
         if status.silent:
             return CheckResult("sessions", "warning", f"{message}; silent: {', '.join(status.silent)}")
         return CheckResult("sessions", "healthy", message)
+
+    async def check_cluster(self) -> CheckResult:
+        try:
+            nodes = await self._parts.sessions.register.nodes()
+        except HeadAway as error:
+            return CheckResult("cluster", "warning", f"{error}; what runs goes on, and no process can be started")
+        leaving = sum(1 for node in nodes if node.leaves_at is not None)
+        message = f"{len(nodes)} machines" if len(nodes) > 1 else "one machine"
+        return CheckResult("cluster", "healthy", f"{message}, {leaving} about to leave" if leaving else message)
 
     async def check_sandbox(self) -> CheckResult:
         try:
@@ -107,9 +135,13 @@ class Checks:
         )
 
     async def check_memory(self) -> CheckResult:
-        actors = named_actors(MEMORY, self._parts.settings.namespace)
-        if not actors:
-            return CheckResult("memory", "warning", "the memory actor is not there; remember and recall are off")
+        try:
+            async with asyncio.timeout(health.CHECK_S / 2):
+                await self._parts.memories.meet()
+        except TimeoutError:
+            return CheckResult("memory", "warning", "the memory actor is still loading", loading=True)
+        except GreenroomError as error:
+            return CheckResult("memory", "warning", f"remember and recall are off: {error.message}")
         return CheckResult("memory", "healthy", "LanceDB")
 
     async def check_model(self) -> CheckResult:
@@ -118,24 +150,48 @@ class Checks:
         return CheckResult("model", "healthy", f"{self._parts.llm.default_model} at {source}")
 
 
-async def scrape(namespace: str) -> dict[str, bytes]:
-    """The expositions of every actor that answers in time."""
-    actors = {
-        name: actor
-        for prefix in (SESSION_PREFIX, SANDBOX_PREFIX, DIRECTORY, MEMORY)
-        for name, actor in named_actors(prefix, namespace).items()
-    }
+class Scrape:
+    """The expositions of every actor and every replica that answers in time."""
 
-    async def ask(actor: Any) -> bytes | None:
-        try:
-            async with asyncio.timeout(SCRAPE_S):
-                return await actor.metrics.remote()
-        except (TimeoutError, RayError):
-            return None
+    def __init__(self, namespace: str) -> None:
+        self._actors = Register(namespace)
+        self._replicas = Register("serve")
 
-    async with asyncio.TaskGroup() as group:
-        asked = {name: group.create_task(ask(actor)) for name, actor in actors.items()}
-    return {name: text for name, task in asked.items() if (text := task.result()) is not None}
+    async def __call__(self) -> dict[str, bytes]:
+        async with asyncio.TaskGroup() as group:
+            actors = group.create_task(_all(self._actors, ""))
+            replicas = group.create_task(_all(self._replicas, _REPLICAS))
+        async with asyncio.TaskGroup() as group:
+            asked = {
+                name: group.create_task(_exposition(actor.metrics.remote)) for name, actor in actors.result().items()
+            }
+            for name, replica in replicas.result().items():
+                ask = functools.partial(replica.__ray_call__.remote, _own_exposition)
+                asked[_process(name.removeprefix(_REPLICAS))] = group.create_task(_exposition(ask))
+        return {name: text for name, task in asked.items() if (text := task.result()) is not None}
+
+
+def _process(replica: str) -> str:
+    return f"api:{replica}"
+
+
+async def _all(register: Register, prefix: str) -> dict[str, Any]:
+    try:
+        return await register.all(prefix)
+    except HeadAway:
+        return {}
+
+
+async def _exposition(ask: Callable[[], Any]) -> bytes | None:
+    try:
+        async with asyncio.timeout(SCRAPE_S):
+            return await ask()
+    except (TimeoutError, RayError):
+        return None
+
+
+def _own_exposition(_replica: object) -> bytes:
+    return telemetry.exposition()
 
 
 def build(settings: Settings) -> serve.Application:
@@ -143,7 +199,7 @@ def build(settings: Settings) -> serve.Application:
     ingress: Any = serve.ingress()
     deployment: Any = serve.deployment(
         ingress(Api),
-        name="Api",
+        name=DEPLOYMENT,
         num_replicas=1,
         max_ongoing_requests=2_000,
         ray_actor_options={"num_cpus": 0},

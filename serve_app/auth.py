@@ -81,3 +81,4 @@ def _needs(scope: str) -> Any:
 Chatter: TypeAlias = Annotated[Principal, _needs("chat")]
 Reader: TypeAlias = Annotated[Principal, _needs("sessions:read")]
 Writer: TypeAlias = Annotated[Principal, _needs("sessions:write")]
+Approver: TypeAlias = Annotated[Principal, _needs("approvals:resolve")]

@@ -1,40 +1,48 @@
 """The HTTP API as data, for a client that mirrors it: what to send, and how to read what comes.
 
-No I/O happens here. Errors are the classes of `actors.core.errors`, chosen by `code` from a closed
-table: nothing on the wire can name a class.
+No I/O happens here. Where a request makes something it gets an Idempotency-Key, so that it can be repeated.
+Errors are the classes of `actors.core.errors`, chosen by `code` from a closed table: nothing on the wire can
+name a class.
 """
 
 import json
+import uuid
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 from urllib.parse import quote
 
 import httpx
-from httpx_sse import ServerSentEvent
 
 from actors.core import errors
 from actors.core.errors import GreenroomError, UnavailableError
 
 Json: TypeAlias = dict[str, Any]
 
+OnBusy: TypeAlias = Literal["enqueue", "reject", "interrupt", "steer"]
+
 TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
 """Types of the event that ends a turn."""
 
+KEY = "Idempotency-Key"
 _SSE = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
 
 _ERRORS: dict[str, type[GreenroomError]] = {
     error.code: error
     for error in (
         *(GreenroomError, errors.InvalidInput, errors.UnknownModel, errors.MessageTooLarge, errors.CursorExpired),
-        *(errors.Unauthenticated, errors.Forbidden),
+        *(errors.IdempotencyKeyReused, errors.Unauthenticated, errors.Forbidden),
         *(errors.NotFoundError, errors.SessionNotFound, errors.TurnNotFound),
-        *(errors.ConflictError, errors.Fenced, errors.NotHere, errors.SessionExists),
-        *(errors.LimitError, errors.TurnLimit, errors.AtCapacity),
+        *(errors.MessageNotFound, errors.ApprovalNotFound),
+        *(errors.ConflictError, errors.Fenced, errors.NotHere, errors.SessionExists, errors.SessionBusy),
+        *(errors.MessageNotWaiting, errors.ApprovalNotPending),
+        *(errors.LimitError, errors.TurnLimit, errors.AtCapacity, errors.InboxFull),
         *(UnavailableError, errors.ModelUnavailable, errors.ModelProtocolError, errors.ModelRefused),
         *(errors.SandboxUnavailable, errors.MemoryUnavailable, errors.StoreUnavailable),
         *(errors.SessionLost, errors.Draining),
     )
 }
+
+_TOLD = {"type", "title", "detail", "code", "message"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,12 @@ class Call:
     body: Json | None = None
     query: dict[str, str | int] = field(default_factory=dict[str, str | int])
     headers: dict[str, str] = field(default_factory=dict[str, str])
+    repeatable: bool = False
+    """It may be sent again when nobody knows whether it arrived."""
+
+    @property
+    def key(self) -> str | None:
+        return self.headers.get(KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +75,21 @@ class Item:
         return self.seq is None
 
 
-class ChatOptions(TypedDict, total=False):
-    """What may go with a message. Without `session_id` a new session is made."""
+class MessageOptions(TypedDict, total=False):
+    """What may go with a message. Choose an `idempotency_key` to be able to repeat the call yourself."""
+
+    model: str | None
+    on_busy: OnBusy | None
+    idempotency_key: str | None
+
+
+class ChatOptions(MessageOptions, total=False):
+    """Without `session_id` a new session is made, to which `system`, `metadata` and `approvals` belong."""
 
     session_id: str | None
-    model: str | None
     system: str | None
     metadata: Json | None
+    approvals: list[str] | None
 
 
 class SessionOptions(TypedDict, total=False):
@@ -77,6 +99,25 @@ class SessionOptions(TypedDict, total=False):
     model: str | None
     system: str | None
     metadata: Json | None
+    approvals: list[str] | None
+    idempotency_key: str | None
+
+
+class ForkOptions(TypedDict, total=False):
+    """From which event on the two part, and what comes along beside it: `memory`, `workspace`."""
+
+    from_event: int | None
+    include: list[Literal["memory", "workspace"]] | None
+    idempotency_key: str | None
+
+
+class ApprovalFilter(TypedDict, total=False):
+    """Which approvals are listed."""
+
+    session_id: str | None
+    status: Literal["pending", "approved", "denied", "expired", "cancelled"] | None
+    limit: int | None
+    after: str | None
 
 
 # Requests -------------------------------------------------------------------------------------------
@@ -90,26 +131,72 @@ def path_of(kind: str, identifier: str, rest: str = "") -> str:
     return f"/api/v1/{kind}/{quote(identifier, safe='')}{rest}"
 
 
+def _making(
+    path: str, *, idempotency_key: str | None = None, headers: dict[str, str] | None = None, **body: Any
+) -> Call:
+    """A POST that makes something: under its key it makes it once."""
+    key = idempotency_key or str(uuid.uuid4())
+    return Call("POST", path, body=given(**body), headers={**(headers or {}), KEY: key}, repeatable=True)
+
+
 def chat(message: str, options: ChatOptions) -> Call:
-    return Call("POST", "/api/v1/chat", body={"message": message, **given(**options)})
+    return _making("/api/v1/chat", message=message, **options)
 
 
 def chat_stream(message: str, options: ChatOptions) -> Call:
-    body = {"message": message, "stream": True, **given(**options)}
-    return Call("POST", "/api/v1/chat", body=body, headers=_SSE)
+    return _making("/api/v1/chat", headers=_SSE, message=message, stream=True, **options)
+
+
+def send(session_id: str, message: str, options: MessageOptions) -> Call:
+    return _making(path_of("sessions", session_id, "/messages"), message=message, **options)
+
+
+def create_session(options: SessionOptions) -> Call:
+    return _making("/api/v1/sessions", **options)
+
+
+def fork(session_id: str, options: ForkOptions) -> Call:
+    return _making(path_of("sessions", session_id, "/fork"), **options)
+
+
+def order(kind: str, identifier: str, what: str) -> Call:
+    """An order that may be given again by its nature: `cancel` a turn, `pause` a session…"""
+    return Call("POST", path_of(kind, identifier, f"/{what}"), repeatable=True)
+
+
+def resolve(approval_id: str, decision: str, reason: str | None) -> Call:
+    body = given(decision=decision, reason=reason)
+    return Call("POST", path_of("approvals", approval_id), body=body, repeatable=True)
+
+
+def inbox_entry(session_id: str, message_id: str, message: str | None) -> Call:
+    """Change a message that waits, or take it back when there is nothing left to say."""
+    path = path_of("sessions", session_id, f"/inbox/{quote(message_id, safe='')}")
+    if message is None:
+        return Call("DELETE", path, repeatable=True)
+    return Call("PATCH", path, body={"message": message}, repeatable=True)
+
+
+def read(path: str, **query: str | int | None) -> Call:
+    return Call("GET", path, query=given(**query), repeatable=True)
+
+
+def approvals(options: ApprovalFilter) -> Call:
+    return Call("GET", "/api/v1/approvals", query=given(**options), repeatable=True)
 
 
 def session_stream(session_id: str, after: int) -> Call:
-    headers = {**_SSE, "Last-Event-ID": str(after)}
-    return Call("GET", path_of("sessions", session_id, "/events"), headers=headers)
+    return _stream(path_of("sessions", session_id, "/events"), after)
 
 
-def sessions(limit: int, after: str | None) -> Call:
-    return Call("GET", "/api/v1/sessions", query=given(limit=limit, after=after))
+def turn_stream(turn_id: str, after: int) -> Call:
+    return _stream(path_of("turns", turn_id, "/events"), after)
 
 
-def events(session_id: str, after: int, limit: int) -> Call:
-    return Call("GET", path_of("sessions", session_id, "/events"), query={"after": after, "limit": limit})
+def _stream(path: str, after: int) -> Call:
+    # No cursor where nothing was seen: the journal begins at what is there.
+    headers = {**_SSE, **({"Last-Event-ID": str(after)} if after else {})}
+    return Call("GET", path, headers=headers, repeatable=True)
 
 
 # Answers --------------------------------------------------------------------------------------------
@@ -119,14 +206,21 @@ def error_from(status: int, content: bytes) -> GreenroomError:
     """The error that a problem document tells of; its other members become `details`."""
     try:
         problem: Any = json.loads(content)
-        message, code = str(problem["detail"]), str(problem["code"])
+        return _error(str(problem["code"]), str(problem["detail"]), {"status": status, **problem})
     except (ValueError, LookupError, TypeError):
         text = content[:200].decode(errors="replace").strip()
         kind = UnavailableError if status >= 500 else GreenroomError
         return kind(f"The server answered {status} without saying why: {text or 'no body'}", status=status)
-    told = {"type", "title", "detail", "code", "message"}
-    details = {str(name): value for name, value in problem.items() if name not in told}
-    return _ERRORS.get(code, GreenroomError)(message, **{"status": status, **details})
+
+
+def told_in_stream(data: Json) -> GreenroomError:
+    """The error for which a stream ends before its time."""
+    return _error(str(data.get("code")), str(data.get("message")), data)
+
+
+def _error(code: str, message: str, members: Json) -> GreenroomError:
+    details = {str(name): value for name, value in members.items() if name not in _TOLD}
+    return _ERRORS.get(code, GreenroomError)(message, **details)
 
 
 def answer_of(response: httpx.Response) -> Json:
@@ -144,58 +238,6 @@ def report_of(response: httpx.Response) -> Json:
 
 
 # Streams --------------------------------------------------------------------------------------------
-
-
-class Place:
-    """Where a stream stands: makes the request that opens it, and those that go on with it."""
-
-    def __init__(self, opening: Call, *, one_turn: bool, max_resumes: int, delay_s: float) -> None:
-        self._opening, self._one_turn = opening, one_turn
-        self._max_resumes, self._delay_s = max_resumes, delay_s
-        self._session_id: str | None = None
-        self._turn_id: str | None = None
-        self._seq = int(opening.headers.get("Last-Event-ID", 0))
-        self._resumes = 0
-        self.done = False
-
-    def call(self) -> Call:
-        return self._opening if self._session_id is None else session_stream(self._session_id, self._seq)
-
-    def take(self, sse: ServerSentEvent) -> Item | None:
-        """The item of this frame; None when it has none, was seen before, or is of another turn."""
-        if not sse.data:
-            return None  # `retry:` alone comes as a frame too
-        data: Json = sse.json()
-        seq = data.get("seq")
-        item = Item(str(data.get("type") or sse.event), seq, data)
-        if self._one_turn and self._turn_id is None:
-            self._turn_id = data.get("turn_id")
-        if seq is not None:
-            if seq <= self._seq:
-                return None
-            self._seq, self._session_id = seq, data["session_id"]
-        self._resumes = 0
-        if self._one_turn:
-            if data.get("turn_id") != self._turn_id:
-                return None
-            self.done = item.type in TERMINAL
-        return item
-
-    def delay_after(self, error: Exception | None) -> float:
-        """Seconds to wait before going on. Raises when that is not possible or no longer reasonable."""
-        if isinstance(error, GreenroomError) and not error.retryable:
-            raise error
-        if self._session_id is None and self._one_turn:
-            if isinstance(error, GreenroomError):
-                raise error  # the server said no: the message was not taken
-            raise UnavailableError(
-                "The connection broke before the server confirmed the message. It may have been accepted: "
-                "look at the session before sending it again."
-            ) from error
-        if self._resumes >= self._max_resumes:
-            raise UnavailableError(f"The stream broke and {self._resumes} attempts to resume it failed.") from error
-        self._resumes += 1
-        return min(self._delay_s * 2 ** (self._resumes - 1), 5.0)
 
 
 class Shown:

@@ -1,27 +1,30 @@
 """The HTTP API as Python: `Client` and `AsyncClient`, twins over one description of each call.
 
-Answers are the API's JSON objects, as they came; errors are the classes of `actors.core.errors`. A
-stream that breaks goes on after the last event seen, so that every event is yielded once.
+Answers are the API's JSON objects, as they came; errors are the classes of `actors.core.errors`. A call whose
+connection breaks is repeated under its Idempotency-Key, so that it is done once; a stream that breaks goes on
+after the last event seen, so that every event is yielded once.
 """
 
-import asyncio
-import ipaddress
-import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing, closing
-from typing import Self, Unpack
-from urllib.parse import urlsplit
+from typing import Literal, Self, Unpack
 
 import httpx
-from httpx_sse import EventSource, ServerSentEvent, SSEError
-
-from actors.core.errors import GreenroomError, UnavailableError
 
 from . import calls
-from .calls import Call, ChatOptions, Item, Json, Place, SessionOptions
-
-_ANSWER = httpx.Timeout(10.0, read=330.0)  # a JSON chat answers when its turn ends, within `chat_wait_s`
-_STREAM = httpx.Timeout(10.0, read=30.0)  # the server sends a heartbeat every 10 s
+from .calls import (
+    ApprovalFilter,
+    Call,
+    ChatOptions,
+    ForkOptions,
+    Item,
+    Json,
+    MessageOptions,
+    SessionOptions,
+    order,
+    path_of,
+    read,
+)
+from .exchange import AsyncExchange, Exchange
 
 
 class Client:
@@ -36,97 +39,120 @@ class Client:
         max_resumes: int = 8,
         resume_delay_s: float = 0.25,
     ) -> None:
-        self._http = httpx.Client(**_http_options(base_url, api_key), transport=transport)
-        self._resuming: Json = {"max_resumes": max_resumes, "delay_s": resume_delay_s}
+        self._exchange = Exchange(
+            base_url, api_key, transport=transport, max_resumes=max_resumes, resume_delay_s=resume_delay_s
+        )
 
     def chat(self, message: str, **options: Unpack[ChatOptions]) -> Json:
-        """Say something and wait for the whole answer. A turn that takes too long is answered by its `turn_id`."""
-        return self._send(calls.chat(message, options))
+        """Say something and wait for the whole answer.
+
+        A turn that takes too long, or that waits for a person, is answered by its `turn_id` and `status`.
+        """
+        return self._exchange.send(calls.chat(message, options))
 
     def stream(self, message: str, **options: Unpack[ChatOptions]) -> Generator[Item, None, None]:
         """Say something and follow the turn to its end, over broken connections too."""
-        return self._follow(Place(calls.chat_stream(message, options), one_turn=True, **self._resuming))
+        return self._exchange.follow(calls.chat_stream(message, options), one_turn=True)
+
+    def send(self, session_id: str, message: str, **options: Unpack[MessageOptions]) -> Json:
+        """Say something and do not wait: the answer is a receipt with `turn_id`, `message_id` and `position`."""
+        return self._exchange.send(calls.send(session_id, message, options))
 
     def follow(self, session_id: str, *, after: int = 0) -> Generator[Item, None, None]:
         """Every event of the session after number `after`, and what comes. Ends when closed."""
-        return self._follow(Place(calls.session_stream(session_id, after), one_turn=False, **self._resuming))
+        return self._exchange.follow(calls.session_stream(session_id, after), one_turn=False)
+
+    # Sessions ----------------------------------------------------------------------------------------
 
     def sessions(self, *, limit: int = 20, after: str | None = None) -> Json:
-        return self._send(calls.sessions(limit, after))
+        return self._exchange.send(read("/api/v1/sessions", limit=limit, after=after))
 
     def create_session(self, **options: Unpack[SessionOptions]) -> Json:
-        return self._send(Call("POST", "/api/v1/sessions", body=calls.given(**options)))
+        return self._exchange.send(calls.create_session(options))
 
     def session(self, session_id: str) -> Json:
-        return self._send(Call("GET", calls.path_of("sessions", session_id)))
+        return self._exchange.send(read(path_of("sessions", session_id)))
 
     def delete_session(self, session_id: str) -> None:
-        self._send(Call("DELETE", calls.path_of("sessions", session_id)))
+        self._exchange.send(Call("DELETE", path_of("sessions", session_id)))
 
     def events(self, session_id: str, *, after: int = 0, limit: int = 100) -> Json:
-        return self._send(calls.events(session_id, after, limit))
+        return self._exchange.send(read(path_of("sessions", session_id, "/events"), after=after, limit=limit))
+
+    def pause(self, session_id: str) -> Json:
+        """Begin no further step; the one that runs ends. Messages are taken and wait."""
+        return self._exchange.send(order("sessions", session_id, "pause"))
+
+    def resume(self, session_id: str) -> Json:
+        return self._exchange.send(order("sessions", session_id, "resume"))
+
+    def interrupt(self, session_id: str) -> Json:
+        """Cancel the turn that runs, if there is one; returns when it has stopped. What waits goes on."""
+        return self._exchange.send(order("sessions", session_id, "interrupt"))
+
+    def fork(self, session_id: str, **options: Unpack[ForkOptions]) -> Json:
+        """A session that begins with the past of this one, and goes its own way."""
+        return self._exchange.send(calls.fork(session_id, options))
+
+    def inbox(self, session_id: str) -> Json:
+        """Messages whose turns have not begun."""
+        return self._exchange.send(read(path_of("sessions", session_id, "/inbox")))
+
+    def edit(self, session_id: str, message_id: str, message: str) -> Json:
+        """Change what a message says whose turn has not begun."""
+        return self._exchange.send(calls.inbox_entry(session_id, message_id, message))
+
+    def withdraw(self, session_id: str, message_id: str) -> None:
+        """Take a message back whose turn has not begun."""
+        self._exchange.send(calls.inbox_entry(session_id, message_id, None))
+
+    # Turns and approvals -----------------------------------------------------------------------------
 
     def turn(self, turn_id: str) -> Json:
-        return self._send(Call("GET", calls.path_of("turns", turn_id)))
+        return self._exchange.send(read(path_of("turns", turn_id)))
+
+    def turn_events(self, turn_id: str, *, after: int = 0, limit: int = 100) -> Json:
+        """A page of the events of one turn; they keep their numbers in the session."""
+        return self._exchange.send(read(path_of("turns", turn_id, "/events"), after=after, limit=limit))
+
+    def follow_turn(self, turn_id: str, *, after: int = 0) -> Generator[Item, None, None]:
+        """The events of one turn after number `after`, to its end."""
+        return self._exchange.follow(calls.turn_stream(turn_id, after), one_turn=True)
 
     def cancel(self, turn_id: str) -> Json:
         """Stop the turn; returns when it has stopped. Repeating it is harmless."""
-        return self._send(Call("POST", calls.path_of("turns", turn_id, "/cancel")))
+        return self._exchange.send(order("turns", turn_id, "cancel"))
+
+    def approvals(self, **options: Unpack[ApprovalFilter]) -> Json:
+        """What people are asked, newest first; `status="pending"` for what nobody has decided."""
+        return self._exchange.send(calls.approvals(options))
+
+    def approval(self, approval_id: str) -> Json:
+        return self._exchange.send(read(path_of("approvals", approval_id)))
+
+    def resolve(self, approval_id: str, decision: Literal["approve", "deny"], *, reason: str | None = None) -> Json:
+        """Decide on a tool call that waits. Deciding the same again is harmless."""
+        return self._exchange.send(calls.resolve(approval_id, decision, reason))
+
+    # The service -------------------------------------------------------------------------------------
 
     def models(self) -> Json:
-        return self._send(Call("GET", "/api/v1/models"))
+        return self._exchange.send(read("/api/v1/models"))
 
     def health(self) -> Json:
-        return calls.report_of(self._exchange(Call("GET", "/health")))
+        return calls.report_of(self._exchange.respond(read("/health")))
 
     def ready(self) -> Json:
-        return calls.report_of(self._exchange(Call("GET", "/ready")))
+        return calls.report_of(self._exchange.respond(read("/ready")))
 
     def close(self) -> None:
-        self._http.close()
+        self._exchange.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _send(self, call: Call) -> Json:
-        return calls.answer_of(self._exchange(call))
-
-    def _exchange(self, call: Call) -> httpx.Response:
-        try:
-            return self._http.send(_request(self._http, call))
-        except httpx.TransportError as error:
-            raise _unreachable(self._http.base_url, error) from error
-
-    def _follow(self, place: Place) -> Generator[Item, None, None]:
-        while not place.done:
-            broke: Exception | None = None
-            try:
-                with closing(self._frames(place.call())) as frames:
-                    for sse in frames:
-                        if (item := place.take(sse)) is not None:
-                            yield item
-                        if place.done:
-                            return
-            except (httpx.TransportError, GreenroomError) as error:
-                broke = error
-            time.sleep(place.delay_after(broke))
-
-    def _frames(self, call: Call) -> Generator[ServerSentEvent, None, None]:
-        try:
-            response = self._http.send(_request(self._http, call, _STREAM), stream=True)
-        except httpx.ConnectError as error:
-            raise _unreachable(self._http.base_url, error) from error
-        try:
-            if response.is_error:
-                raise calls.error_from(response.status_code, response.read())
-            yield from EventSource(response).iter_sse()
-        except SSEError as error:
-            raise GreenroomError(f"The server did not answer with a stream: {error}") from error
-        finally:
-            response.close()
 
 
 class AsyncClient:
@@ -141,116 +167,101 @@ class AsyncClient:
         max_resumes: int = 8,
         resume_delay_s: float = 0.25,
     ) -> None:
-        self._http = httpx.AsyncClient(**_http_options(base_url, api_key), transport=transport)
-        self._resuming: Json = {"max_resumes": max_resumes, "delay_s": resume_delay_s}
+        self._exchange = AsyncExchange(
+            base_url, api_key, transport=transport, max_resumes=max_resumes, resume_delay_s=resume_delay_s
+        )
 
     async def chat(self, message: str, **options: Unpack[ChatOptions]) -> Json:
-        return await self._send(calls.chat(message, options))
+        return await self._exchange.send(calls.chat(message, options))
 
     def stream(self, message: str, **options: Unpack[ChatOptions]) -> AsyncGenerator[Item, None]:
-        return self._follow(Place(calls.chat_stream(message, options), one_turn=True, **self._resuming))
+        return self._exchange.follow(calls.chat_stream(message, options), one_turn=True)
+
+    async def send(self, session_id: str, message: str, **options: Unpack[MessageOptions]) -> Json:
+        return await self._exchange.send(calls.send(session_id, message, options))
 
     def follow(self, session_id: str, *, after: int = 0) -> AsyncGenerator[Item, None]:
-        return self._follow(Place(calls.session_stream(session_id, after), one_turn=False, **self._resuming))
+        return self._exchange.follow(calls.session_stream(session_id, after), one_turn=False)
+
+    # Sessions ----------------------------------------------------------------------------------------
 
     async def sessions(self, *, limit: int = 20, after: str | None = None) -> Json:
-        return await self._send(calls.sessions(limit, after))
+        return await self._exchange.send(read("/api/v1/sessions", limit=limit, after=after))
 
     async def create_session(self, **options: Unpack[SessionOptions]) -> Json:
-        return await self._send(Call("POST", "/api/v1/sessions", body=calls.given(**options)))
+        return await self._exchange.send(calls.create_session(options))
 
     async def session(self, session_id: str) -> Json:
-        return await self._send(Call("GET", calls.path_of("sessions", session_id)))
+        return await self._exchange.send(read(path_of("sessions", session_id)))
 
     async def delete_session(self, session_id: str) -> None:
-        await self._send(Call("DELETE", calls.path_of("sessions", session_id)))
+        await self._exchange.send(Call("DELETE", path_of("sessions", session_id)))
 
     async def events(self, session_id: str, *, after: int = 0, limit: int = 100) -> Json:
-        return await self._send(calls.events(session_id, after, limit))
+        return await self._exchange.send(read(path_of("sessions", session_id, "/events"), after=after, limit=limit))
+
+    async def pause(self, session_id: str) -> Json:
+        return await self._exchange.send(order("sessions", session_id, "pause"))
+
+    async def resume(self, session_id: str) -> Json:
+        return await self._exchange.send(order("sessions", session_id, "resume"))
+
+    async def interrupt(self, session_id: str) -> Json:
+        return await self._exchange.send(order("sessions", session_id, "interrupt"))
+
+    async def fork(self, session_id: str, **options: Unpack[ForkOptions]) -> Json:
+        return await self._exchange.send(calls.fork(session_id, options))
+
+    async def inbox(self, session_id: str) -> Json:
+        return await self._exchange.send(read(path_of("sessions", session_id, "/inbox")))
+
+    async def edit(self, session_id: str, message_id: str, message: str) -> Json:
+        return await self._exchange.send(calls.inbox_entry(session_id, message_id, message))
+
+    async def withdraw(self, session_id: str, message_id: str) -> None:
+        await self._exchange.send(calls.inbox_entry(session_id, message_id, None))
+
+    # Turns and approvals -----------------------------------------------------------------------------
 
     async def turn(self, turn_id: str) -> Json:
-        return await self._send(Call("GET", calls.path_of("turns", turn_id)))
+        return await self._exchange.send(read(path_of("turns", turn_id)))
+
+    async def turn_events(self, turn_id: str, *, after: int = 0, limit: int = 100) -> Json:
+        return await self._exchange.send(read(path_of("turns", turn_id, "/events"), after=after, limit=limit))
+
+    def follow_turn(self, turn_id: str, *, after: int = 0) -> AsyncGenerator[Item, None]:
+        return self._exchange.follow(calls.turn_stream(turn_id, after), one_turn=True)
 
     async def cancel(self, turn_id: str) -> Json:
-        return await self._send(Call("POST", calls.path_of("turns", turn_id, "/cancel")))
+        return await self._exchange.send(order("turns", turn_id, "cancel"))
+
+    async def approvals(self, **options: Unpack[ApprovalFilter]) -> Json:
+        return await self._exchange.send(calls.approvals(options))
+
+    async def approval(self, approval_id: str) -> Json:
+        return await self._exchange.send(read(path_of("approvals", approval_id)))
+
+    async def resolve(
+        self, approval_id: str, decision: Literal["approve", "deny"], *, reason: str | None = None
+    ) -> Json:
+        return await self._exchange.send(calls.resolve(approval_id, decision, reason))
+
+    # The service -------------------------------------------------------------------------------------
 
     async def models(self) -> Json:
-        return await self._send(Call("GET", "/api/v1/models"))
+        return await self._exchange.send(read("/api/v1/models"))
 
     async def health(self) -> Json:
-        return calls.report_of(await self._exchange(Call("GET", "/health")))
+        return calls.report_of(await self._exchange.respond(read("/health")))
 
     async def ready(self) -> Json:
-        return calls.report_of(await self._exchange(Call("GET", "/ready")))
+        return calls.report_of(await self._exchange.respond(read("/ready")))
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._exchange.aclose()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-    async def _send(self, call: Call) -> Json:
-        return calls.answer_of(await self._exchange(call))
-
-    async def _exchange(self, call: Call) -> httpx.Response:
-        try:
-            return await self._http.send(_request(self._http, call))
-        except httpx.TransportError as error:
-            raise _unreachable(self._http.base_url, error) from error
-
-    async def _follow(self, place: Place) -> AsyncGenerator[Item, None]:
-        while not place.done:
-            broke: Exception | None = None
-            try:
-                async with aclosing(self._frames(place.call())) as frames:
-                    async for sse in frames:
-                        if (item := place.take(sse)) is not None:
-                            yield item
-                        if place.done:
-                            return
-            except (httpx.TransportError, GreenroomError) as error:
-                broke = error
-            await asyncio.sleep(place.delay_after(broke))
-
-    async def _frames(self, call: Call) -> AsyncGenerator[ServerSentEvent, None]:
-        try:
-            response = await self._http.send(_request(self._http, call, _STREAM), stream=True)
-        except httpx.ConnectError as error:
-            raise _unreachable(self._http.base_url, error) from error
-        try:
-            if response.is_error:
-                raise calls.error_from(response.status_code, await response.aread())
-            async for sse in EventSource(response).aiter_sse():
-                yield sse
-        except SSEError as error:
-            raise GreenroomError(f"The server did not answer with a stream: {error}") from error
-        finally:
-            await response.aclose()
-
-
-def _unreachable(base_url: object, error: httpx.TransportError) -> UnavailableError:
-    what = str(error) or type(error).__name__
-    return UnavailableError(f"No answer from {base_url} ({what}). Is it running? `greenroom up` starts it.")
-
-
-def _http_options(base_url: str, api_key: str | None) -> Json:
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    # Proxy variables of the environment are meant for other machines.
-    return {"base_url": base_url, "headers": headers, "timeout": _ANSWER, "trust_env": not _is_loopback(base_url)}
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _request(http: httpx.Client | httpx.AsyncClient, call: Call, timeout: httpx.Timeout = _ANSWER) -> httpx.Request:
-    return http.build_request(
-        call.method, call.path, json=call.body, params=call.query or None, headers=call.headers, timeout=timeout
-    )

@@ -60,6 +60,7 @@ class BodyTooLarge(Exception):
 
 
 _TYPE = "urn:greenroom:problem:"
+_IDS = frozenset({"session_id", "turn_id", "message_id", "approval_id"})
 _OF_STATUS = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "message_too_large"}
 
 
@@ -107,18 +108,16 @@ def _respond(request: Request, **members: Any) -> Response:
     return problem(request.scope.get("request_id", ""), request.url.path, **members)
 
 
+def told_of(error: GreenroomError) -> dict[str, Any]:
+    """Details that clients get: all of an error about the input; of others ids alone, as more may name our insides."""
+    if isinstance(error, InputError):
+        return error.details
+    return {name: value for name, value in error.details.items() if name in _IDS}
+
+
 async def _of_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, GreenroomError)
-    # Details of an error about the input help the caller; of others they may name our insides.
-    details = error.details if isinstance(error, InputError) else {}
-    members = {k: v for k, v in error.details.items() if k in {"session_id", "turn_id", "message_id"}}
-    return _respond(
-        request,
-        code=error.code,
-        detail=error.message,
-        retryable=error.retryable,
-        members={**details, **members},
-    )
+    return _respond(request, code=error.code, detail=error.message, retryable=error.retryable, members=told_of(error))
 
 
 async def _of_validation(request: Request, error: Exception) -> Response:
@@ -136,7 +135,7 @@ def _says_json(request: Request) -> bool:
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location if part not in {"body", "query", "path"})
+    return ".".join(str(part) for part in location if part not in {"body", "query", "path", "header"})
 
 
 async def _of_http(request: Request, error: Exception) -> Response:

@@ -1,23 +1,58 @@
-"""A turn's result read back from the journal, for a caller whose host is gone."""
+"""Turns read back from the journal: what was said, their events, and how they ended.
 
-from actors.agent.book import SessionBook
+Asks no process that hosts sessions.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+from actors.agent.book import SessionBook, TurnRow
 from actors.agent.results import result_of
-from actors.agent.sessions import Receipt, Sessions, TurnResult
+from actors.agent.sessions import TurnResult
 from actors.agent.state import SessionState, TurnState
+from actors.core.events import TERMINAL, Event, MessageAccepted, MessageEdited, SessionCreated, TurnStarted
+
+PAGE = 200
 
 
-async def ended_turn(book: SessionBook, sessions: Sessions, receipt: Receipt, user_id: str) -> TurnResult | None:
-    """The result of an accepted turn, or None while it has no terminal event."""
-    row = await book.turn(receipt.turn_id, user_id)
-    if row.outcome is None:
-        return None
-    state = SessionState(receipt.session_id)
+async def turn_events(book: SessionBook, row: TurnRow, *, after: int = 0) -> AsyncGenerator[Event]:
+    """A turn's events numbered above `after`: to its end, or to the last that there is now."""
+    after = max(after, row.accepted_seq - 1)
+    more = True
+    while more:
+        found, more = await book.events(row.session_id, after=after, limit=PAGE)
+        for event in found:
+            after = event.seq
+            if event.turn_id == row.id:
+                yield event
+                if isinstance(event.body, TERMINAL):
+                    return
+
+
+async def ended_turn(book: SessionBook, row: TurnRow) -> TurnResult:
+    """The result of a turn that has ended, as it was told then."""
+    # A session that holds this turn and nothing else: its events, numbered anew, are folded as ever.
+    state = SessionState(row.session_id, SessionCreated("", ""))
     turn: TurnState | None = None
-    while turn is None or turn.outcome is None:
-        batch = await sessions.follow(receipt.session_id, user_id, after=state.last_seq, seen={}, wait_s=1.0)
-        if not batch.events:
-            return None
-        for event in batch.events:
-            state.apply(event)
-            turn = state.turns.get(receipt.turn_id, turn)
-    return result_of(receipt.session_id, turn)
+    async for event in turn_events(book, row):
+        state.apply(replace(event, seq=state.last_seq + 1))
+        turn = state.turns.get(row.id) or turn
+    assert turn is not None
+    return result_of(row.session_id, turn)
+
+
+async def message_of(book: SessionBook, row: TurnRow) -> MessageAccepted:
+    """The message that a turn answers, as it was when the turn began."""
+    message: MessageAccepted | None = None
+    async for event in turn_events(book, row):
+        match event.body:
+            case MessageAccepted() as body:
+                message = body
+            case MessageEdited(content=content) if message is not None:
+                message = replace(message, content=content)
+            case TurnStarted():
+                break
+            case _:
+                pass
+    assert message is not None
+    return message

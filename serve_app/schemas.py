@@ -1,70 +1,14 @@
-"""Bodies of requests and answers, as the OpenAPI document describes them."""
+"""Bodies of answers, as the OpenAPI document describes them."""
 
-import json
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from actors.core.text import depth_of, has_lone_surrogate
+from actors.agent.approval_book import ApprovalStatus
+from actors.core.events import Decision, OnBusy
 
-SESSION_ID = r"^[A-Za-z0-9_-]{1,64}$"
-MAX_SYSTEM_CHARS = 100_000
-MAX_METADATA_BYTES = 16 * 1024
-MAX_METADATA_DEPTH = 32
-
-
-class _Request(BaseModel):
-    # A misspelt member is an error that names it, not a setting that is silently not applied.
-    model_config = ConfigDict(extra="forbid")
-
-
-def _check_text(text: str) -> str:
-    if has_lone_surrogate(text):
-        raise ValueError("it holds a lone surrogate, which is no text")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_check_text)]
-
-
-class _SessionFields(_Request):
-    model: Text | None = Field(None, max_length=200, description="A model of `GET /api/v1/models`.", examples=["demo"])
-    system: Text | None = Field(None, max_length=MAX_SYSTEM_CHARS, description="System prompt of a new session.")
-    metadata: dict[str, Any] = Field(
-        default_factory=dict[str, Any], description="Yours; kept with the session.", examples=[{"project": "apollo"}]
-    )
-
-    @field_validator("metadata")
-    @classmethod
-    def _storable(cls, metadata: dict[str, Any]) -> dict[str, Any]:
-        if depth_of(metadata) > MAX_METADATA_DEPTH:
-            raise ValueError(f"metadata may be nested {MAX_METADATA_DEPTH} levels deep at most")
-        try:
-            size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode())
-        except UnicodeEncodeError:
-            raise ValueError("it holds a lone surrogate, which is no text") from None
-        except ValueError:
-            raise ValueError("it holds NaN or an infinite number, which are no JSON") from None
-        if size > MAX_METADATA_BYTES:
-            raise ValueError(f"metadata may take {MAX_METADATA_BYTES} bytes at most")
-        return metadata
-
-
-class ChatRequest(_SessionFields):
-    message: Text = Field(description="What the user says.", examples=["Compute the 50th Fibonacci number in Python"])
-    session_id: str | None = Field(None, pattern=SESSION_ID, description="Go on in this session; a new one without it.")
-    stream: bool = Field(default=False, description="Answer with server-sent events.")
-
-    @field_validator("message")
-    @classmethod
-    def _says_something(cls, message: str) -> str:
-        if not message.strip():
-            raise ValueError("the message is empty")
-        return message
-
-
-class SessionRequest(_SessionFields):
-    id: str | None = Field(None, pattern=SESSION_ID, description="An id of your own; the same one again is found.")
+SessionStatus: TypeAlias = Literal["idle", "running", "waiting", "paused"]
+TurnStatus: TypeAlias = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
 
 class UsageOut(BaseModel):
@@ -112,18 +56,46 @@ class Accepted(BaseModel):
     position: int = Field(description="Turns that run before it.")
 
 
+class Unfinished(Accepted):
+    """The turn has not ended: it takes long, or goes on only when a person has decided."""
+
+    status: TurnStatus = Field(examples=["waiting"])
+    approval_ids: list[str] = Field(description="What people are asked in this session: `POST /api/v1/approvals/{id}`.")
+
+
+class OriginOut(BaseModel):
+    """The session that this one was copied from, and the last of its events that was."""
+
+    session_id: str
+    seq: int
+
+
 class SessionOut(BaseModel):
     id: str
     title: str | None
     model: str
     system: str | None
     metadata: dict[str, Any]
-    status: str = Field(examples=["idle"])
+    status: SessionStatus = Field(description="`waiting` and `paused` sessions do nothing until a person says so.")
+    approvals: list[str] = Field(description="Tools that run only when a person has approved the call.")
+    forked_from: OriginOut | None
     created_at: str
     updated_at: str
     last_seq: int
+    oldest_seq: int = Field(description="Number of the first event that is left; 1 unless the history was trimmed.")
     usage: UsageOut
     cost: CostOut
+
+
+class CopiedOut(BaseModel):
+    files: int
+    bytes: int
+
+
+class ForkOut(SessionOut):
+    workspace: CopiedOut | None = Field(
+        description="Files that were copied; null when none were asked for, and when the answer is a replay."
+    )
 
 
 class SessionPage(BaseModel):
@@ -143,6 +115,48 @@ class EventPage(BaseModel):
     has_more: bool
 
 
+class InboxEntry(BaseModel):
+    """A message whose turn has not begun."""
+
+    message_id: str
+    turn_id: str
+    content: str
+    on_busy: OnBusy
+    position: int = Field(description="Turns that run before it.")
+
+
+class InboxList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[InboxEntry]
+
+
+class ApprovalOut(BaseModel):
+    """A tool call that waits for a person, or what became of it."""
+
+    id: str
+    session_id: str
+    turn_id: str
+    tool_call_id: str
+    name: str = Field(examples=["run_shell"])
+    arguments: str = Field(description="JSON, as the model wrote it.", examples=['{"command":"rm -r build"}'])
+    status: ApprovalStatus
+    created_at: str
+    expires_at: str
+    on_expiry: Decision = Field(description="What is decided when nobody has until `expires_at`.")
+    resolved_at: str | None
+    decision: Decision | None
+    reason: str | None
+    by: str | None = Field(description="The user who decided.")
+
+
+class ApprovalPage(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ApprovalOut]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
 class ErrorOut(BaseModel):
     code: str
     message: str
@@ -152,9 +166,11 @@ class ErrorOut(BaseModel):
 class TurnOut(BaseModel):
     id: str
     session_id: str
-    status: Literal["queued", "running", "completed", "failed", "cancelled"]
+    message_id: str = Field(description="The message that it answers.")
+    status: TurnStatus
     stop_reason: str | None
     error: ErrorOut | None
+    stopped: list[str] = Field(description="What was running when it was cancelled: `model`, or names of tools.")
     steps: int
     usage: UsageOut
     cost: CostOut

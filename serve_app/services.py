@@ -4,13 +4,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from actors.agent.approval_book import ApprovalBook
 from actors.agent.book import SessionBook
 from actors.agent.sessions import Sessions
 from actors.core.clock import Clock
 from actors.core.ids import NewId
 from actors.core.settings import Settings
 from actors.llm.base import LLM
+from actors.sandbox.base import Sandboxes
 from actors.security.keys import ApiKeys
+
+from .idempotency import Underway
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,18 @@ class Services:
     clock: Clock
     new_id: NewId
     sessions: Sessions
+    sandboxes: Sandboxes
     book: SessionBook
+    approvals: ApprovalBook
     keys: ApiKeys
     llm: LLM
     started: float
     """When this process began to serve, by the monotonic clock."""
     version: str
+    tools: tuple[str, ...] = ()
+    """Names of the tools that models may call; empty where they are not known."""
     checks: tuple[Check, ...] = ()
+    process: str = "api"
+    """What metrics call this process."""
     scrape: Scrape = field(default=_nothing)
+    underway: Underway = field(default_factory=Underway)

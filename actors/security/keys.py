@@ -46,7 +46,10 @@ API_KEYS = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls, and what the key allows: `chat`, `sessions:read`, `sessions:write`, `admin` (all of them)."""
+    """Who calls, and what the key allows.
+
+    Scopes: `chat`, `sessions:read`, `sessions:write`, `approvals:resolve`, and `admin`, which is all of them.
+    """
 
     user_id: str
     key_id: str

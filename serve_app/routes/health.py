@@ -39,9 +39,9 @@ async def ready(services: Wired) -> Response:
 
 @router.get("/metrics", responses={503: {"model": Problem}})
 async def metrics(services: Wired) -> Response:
-    """Prometheus: this process, and every session, memory and sandbox actor under the label `process`."""
+    """Prometheus: every HTTP replica, and every session, memory and sandbox actor, under the label `process`."""
     others = await services.scrape()
-    return Response(merged({"api": telemetry.exposition(), **others}), media_type=CONTENT_TYPE_LATEST)
+    return Response(merged({services.process: telemetry.exposition(), **others}), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _checked(services: Services) -> tuple[CheckResult, ...]:

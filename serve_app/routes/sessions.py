@@ -1,27 +1,33 @@
-"""Sessions and their events."""
+"""Sessions as resources: open, find, list and delete."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request
-from starlette.responses import Response, StreamingResponse
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response
 
+from actors.agent.book import SessionRow
+from actors.core.errors import SessionExists, SessionNotFound
 from actors.core.events import SessionCreated
+from actors.security.keys import Principal
 
-from .. import present, sse
-from ..answers import respond, wants_stream
+from .. import present
+from ..admission import check_model, check_tools
+from ..answers import respond
 from ..auth import Reader, Wired, Writer
-from ..schemas import SESSION_ID, EventPage, SessionOut, SessionPage, SessionRequest, errors
-from .chat import check_model
-
-MAX_PAGE = 500
-MAX_SEQ = 2**63 - 1
-"""What the databases' integers hold."""
+from ..bodies import SESSION_ID, SessionRequest
+from ..idempotency import IdempotencyKey, Identity, marked
+from ..schemas import SessionOut, SessionPage, errors
+from ..services import Services
 
 router = APIRouter(
     prefix="/api/v1/sessions",
     tags=["sessions"],
     responses=errors(404, 422),
 )
+
+ROUTE = "POST /api/v1/sessions"
 
 SessionId = Annotated[str, Path(pattern=SESSION_ID)]
 
@@ -45,16 +51,35 @@ async def list_sessions(
     )
 
 
-@router.post("", status_code=201, response_model=SessionOut, responses=errors(400, 409, 413))
-async def create_session(body: SessionRequest, services: Wired, principal: Writer) -> Response:
-    """Open a session. With an `id` that is already yours it is found: 200, and nothing changes."""
-    if body.model is not None:
+@router.post(
+    "",
+    status_code=201,
+    response_model=SessionOut,
+    responses={200: {"model": SessionOut, "description": "That id was yours already."}, **errors(400, 409, 413)},
+)
+async def create_session(body: SessionRequest, services: Wired, principal: Writer, key: IdempotencyKey) -> Response:
+    """Open a session. With an `id` that is already yours it is found: 200, and nothing changes.
+
+    Without an `id` an `Idempotency-Key` does it: the repeat gets the session that the first request opened, as
+    it is now.
+    """
+    identity = Identity.of(key, principal, ROUTE, body, fresh=services.new_id)
+    session_id = body.id or identity.new_id("sess")
+    row = None if key is None else await find_session(services, session_id, principal)
+    new = False
+    if row is None:
+        check_tools(services, body.approvals)
         await check_model(services, body.model)
-    model = body.model or services.llm.default_model
-    created = SessionCreated(principal.user_id, model, body.system, body.metadata)
-    row, new = await services.book.open(body.id or services.new_id("sess"), principal.user_id, created)
+        model = body.model or services.llm.default_model
+        created = SessionCreated(principal.user_id, model, body.system, body.metadata, tuple(body.approvals))
+        with deleted_is_gone(derived=key is not None and body.id is None):
+            opening = services.book.open(session_id, principal.user_id, created, fingerprint=identity.fingerprint)
+            row, new = await opening
+    if not new and body.id is None:
+        identity.check(row.fingerprint, session_id=row.id)
+    replayed = key is not None and not new and row.fingerprint == identity.fingerprint
     headers = {"Location": f"/api/v1/sessions/{row.id}"}
-    return respond(present.session(row), 201 if new else 200, headers)
+    return marked(respond(present.session(row), 201 if new or replayed else 200, headers), replayed=replayed)
 
 
 @router.get("/{session_id}", response_model=SessionOut)
@@ -70,37 +95,21 @@ async def delete_session(session_id: SessionId, services: Wired, principal: Writ
     return Response(status_code=204)
 
 
-@router.get(
-    "/{session_id}/events",
-    response_model=EventPage,
-    responses={200: {"content": {sse.EVENT_STREAM: {"example": sse.EXAMPLE}}}},
-)
-async def events(
-    session_id: SessionId,
-    request: Request,
-    services: Wired,
-    principal: Reader,
-    after: Annotated[int | None, Query(ge=0, le=MAX_SEQ, description="Events numbered above this.")] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Events of one page.")] = 100,
-    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_SEQ)] = None,
-) -> Response:
-    """The session's journal as a page, or with `Accept: text/event-stream` as a stream that goes on.
+async def find_session(services: Services, session_id: str, principal: Principal) -> SessionRow | None:
+    """The caller's session of that id, if there is one."""
+    try:
+        return await services.book.get(session_id, principal.user_id)
+    except SessionNotFound:
+        return None
 
-    Events are numbered from 1 without gaps. Previews (`message.delta`, `reasoning.delta`, `tool.progress`)
-    come in streams only and carry no number.
-    """
-    start = last_event_id if last_event_id is not None else after or 0
-    await services.book.get(session_id, principal.user_id)
-    if wants_stream(request):
-        frames = sse.frames(
-            services.sessions,
-            session_id,
-            principal.user_id,
-            after=start,
-            heartbeat_s=services.settings.sse_heartbeat_s,
-        )
-        return StreamingResponse(frames, headers=sse.HEADERS, media_type=sse.EVENT_STREAM)
-    found, more = await services.book.events(session_id, after=start, limit=limit)
-    return respond(
-        EventPage(data=[event.wire() for event in found], last_seq=found[-1].seq if found else start, has_more=more)
-    )
+
+@contextmanager
+def deleted_is_gone(*, derived: bool) -> Generator[None]:
+    """A session whose id only its Idempotency-Key can have made, and that is not found, was deleted."""
+    try:
+        yield
+    except SessionExists as error:
+        if not derived:
+            raise
+        gone = "the session that this Idempotency-Key made was deleted; use a new key for a new one"
+        raise SessionNotFound(gone, **error.details) from None

@@ -5,12 +5,17 @@ const DEADLINE_MS = 30_000;
 /** An answer that is not 2xx (RFC 9457), or no answer at all: then `status` is 0 and `retryable` is true. */
 export class Problem extends Error {
   constructor(status, body = {}) {
-    super(body.detail || body.title || `The server answered ${status}.`);
+    super(sentence(body.detail || body.title || `The server answered ${status}.`));
     this.status = status;
     this.code = body.code ?? null;
     this.retryable = body.retryable ?? (status === 0 || status === 429 || status >= 500);
     this.body = body;
   }
+}
+
+/** Details begin as they please; on the page they stand after a full stop. */
+function sentence(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 export class Api {
@@ -39,13 +44,46 @@ export class Api {
     return this.#json("GET", "/models");
   }
 
-  /** Hand a message in; what becomes of it is read from the session's events. */
-  submit(body) {
-    return this.#json("POST", "/chat", { body, headers: { Prefer: "respond-async" } });
+  /** Hand a message in; what becomes of it is read from the session's events. The same key again changes nothing. */
+  submit(body, key) {
+    return this.#json("POST", "/chat", { body, headers: { Prefer: "respond-async", "Idempotency-Key": key } });
   }
 
   cancel(turnId) {
     return this.#json("POST", `/turns/${encodeURIComponent(turnId)}/cancel`);
+  }
+
+  /** Change what a message says that waits. */
+  edit(sessionId, messageId, message) {
+    return this.#json("PATCH", waiting(sessionId, messageId), { body: { message } });
+  }
+
+  /** Take a message back that waits. */
+  withdraw(sessionId, messageId) {
+    return this.#json("DELETE", waiting(sessionId, messageId));
+  }
+
+  /** `order` is pause or resume. */
+  control(sessionId, order) {
+    return this.#json("POST", `/sessions/${encodeURIComponent(sessionId)}/${order}`);
+  }
+
+  /** A new session with the past of this one, as far as the body says. The same key again finds the same one. */
+  fork(sessionId, body, key) {
+    const headers = { "Idempotency-Key": key };
+    return this.#json("POST", `/sessions/${encodeURIComponent(sessionId)}/fork`, { body, headers });
+  }
+
+  pendingApprovals(sessionId) {
+    return this.#json("GET", `/approvals?session_id=${encodeURIComponent(sessionId)}&status=pending&limit=100`);
+  }
+
+  approval(id) {
+    return this.#json("GET", `/approvals/${encodeURIComponent(id)}`);
+  }
+
+  decide(id, body) {
+    return this.#json("POST", `/approvals/${encodeURIComponent(id)}`, { body });
   }
 
   eventPage(sessionId, after, signal) {
@@ -82,6 +120,10 @@ export class Api {
     if (problem.status === 401) this.#onUnauthorized(problem);
     throw problem;
   }
+}
+
+function waiting(sessionId, messageId) {
+  return `/sessions/${encodeURIComponent(sessionId)}/inbox/${encodeURIComponent(messageId)}`;
 }
 
 /** The open /health route, which answers with a body whatever the status; null when there is no answer. */

@@ -2,16 +2,17 @@
 
 import { Api } from "./api.js";
 import { Banners } from "./banners.js";
-import { absent, Chat } from "./chat.js";
+import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
 import { setText } from "./dom.js";
-import { tokens, totalTokens, usd } from "./format.js";
+import { showHeader } from "./header.js";
 import { stickToEnd } from "./scroll.js";
 import { Sidebar, UNTITLED } from "./sidebar.js";
+import { absent } from "./transcript.js";
 
 const KEY = "greenroom.key";
 const THEME = "greenroom.theme";
-const HEALTH_EVERY_MS = 30_000;
+const LOOK_EVERY_MS = 30_000;
 const PAGE = 20;
 
 const $ = (id) => document.getElementById(id);
@@ -85,9 +86,12 @@ function open(id) {
   banners.connection(0);
   chat = new Chat(api, id, {
     transcript: $("transcript"),
+    queue: $("queue"),
     changed: (which) => which === chat && showChat(),
     created,
     ended: (which) => refresh(which.id),
+    forked,
+    origin,
     announce: (text) => setText($("live"), text),
     connection: (attempts) => banners.connection(attempts),
     gone(problem) {
@@ -96,6 +100,8 @@ function open(id) {
       $("transcript").replaceChildren(absent(problem));
     },
     retry: sendText,
+    giveBack,
+    focus: () => composer.focus(),
     complain,
   });
   sidebar.mark(id);
@@ -120,37 +126,52 @@ async function refresh(id, options) {
   showChat();
 }
 
-function sendText(text) {
-  return send({ text, model: composer.model });
+/** Open a session that was just forked, unless its reader has gone elsewhere. */
+function forked(which, copy, note) {
+  sidebar.update(copy, { isNew: true });
+  if (which !== chat) return;
+  goTo(copy.id);
+  complain(note);
+  setText($("live"), "This is the forked session.");
 }
 
-async function send(message) {
-  const to = chat;
+/** Say what the session is called that a session was forked from. */
+async function origin(which, id) {
+  which.showOrigin();
+  const title = await api.session(id).then((it) => it.title || UNTITLED, ({ status }) => (status === 404 ? null : undefined));
+  if (which === chat) which.showOrigin(title);
+}
+
+function sendText(text) {
+  send({ text, ...composer.choices });
+}
+
+function send(message) {
   complain("");
   toEnd();
-  try {
-    await to.send(message);
-  } catch (problem) {
-    if (problem.status === 401) return;
-    composer.giveBack(message.text);
-    complain(`${problem.status === 0 ? "It is not certain that this was sent." : "Not sent."} ${problem.message}`);
-  }
+  chat.send(message);
+}
+
+/** A message that was not accepted, or that its writer wants back. */
+function giveBack(text, reason) {
+  composer.giveBack(text);
+  complain(reason);
 }
 
 function showChat() {
   if (!chat) return;
-  const title = session?.title || UNTITLED;
-  setText($("title"), title);
-  document.title = chat.id ? `${title} · Greenroom` : "Greenroom";
-  const total = chat.spent ?? (session && { usage: session.usage, cost_micros: session.cost.micros, cost_known: session.cost.known });
-  setText($("spent-tokens"), total ? `${tokens(totalTokens(total))} · ` : "");
-  setText($("spent-cost"), total ? usd(total.cost_micros, total.cost_known) : "");
+  const status = chat.status ?? session?.status ?? "idle";
+  showHeader(chat, session, status);
   $("empty").hidden = !chat.empty;
   composer.show({
-    running: chat.active !== null,
+    active: chat.active !== null,
+    running: chat.running,
     stopping: chat.active?.stopping ?? false,
-    model: chat.id ? (session?.model ?? "") : null,
+    session: chat.id ? (session ?? {}) : null,
   });
+  if (!session || session.status === status) return;
+  session.status = status;
+  sidebar.update(session);
 }
 
 function complain(text) {
@@ -228,6 +249,13 @@ function onKey(event) {
   act();
 }
 
+/** Ask how the server is, and what the other sessions do. */
+function lookAround() {
+  if (!chat || document.hidden) return;
+  banners.check();
+  if ($("sessions").children.length <= PAGE) listSessions();
+}
+
 function closeDrawer() {
   showDrawer(false);
   $("menu").focus();
@@ -239,6 +267,7 @@ function listen() {
   on("more-sessions", loadMore);
   on("menu", () => showDrawer(true));
   on("scrim", closeDrawer);
+  on("pause", () => chat?.togglePause());
   on("theme", toggleTheme);
   on("show-keys", () => $("keys").showModal());
   on("sign-out", () => signOut());
@@ -266,12 +295,9 @@ function listen() {
     else if (chat && chat.id !== id) open(id);
   });
   addEventListener("storage", ({ key, newValue }) => key === KEY && !newValue && api && signOut());
-  setInterval(() => chat && !document.hidden && banners.check(), HEALTH_EVERY_MS);
-  document.addEventListener("visibilitychange", () => {
-    if (!chat || document.hidden) return;
-    banners.check();
-    if ($("sessions").children.length <= PAGE) listSessions();
-  });
+  addEventListener("beforeunload", (event) => chat?.unsent && event.preventDefault());
+  setInterval(lookAround, LOOK_EVERY_MS);
+  document.addEventListener("visibilitychange", lookAround);
 }
 
 const { key } = readFragment();

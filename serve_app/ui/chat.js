@@ -1,38 +1,74 @@
-/** The open session: follows its events, draws its turns, sends and stops. One at a time is on the page. */
+/** The open session: follows its events, draws them, sends messages. One at a time is on the page. */
 
+import { spoken } from "./announcements.js";
 import { Conversation } from "./conversation.js";
-import { h } from "./dom.js";
+import { Orders } from "./orders.js";
+import { Outbox } from "./outbox.js";
+import { Queue } from "./queue.js";
 import { follow } from "./stream.js";
-import { TurnView } from "./turn_view.js";
+import { Transcript } from "./transcript.js";
 
 export class Chat {
   #api;
   #page;
   #conversation = new Conversation();
-  #views = new Map();
-  #pending = [];
-  #sending = Promise.resolve();
+  #outbox;
+  #transcript;
+  #queue;
+  #orders;
   #changed = new Set();
   #frame = 0;
   #following = new AbortController();
   #caughtUp = false;
 
   /**
-   * `id` is null for a session that the first message will create. `page` has the node `transcript` and the calls
-   * changed(chat), created(chat), ended(chat), announce(text), connection(attempts), gone(problem), retry(text) and
+   * `id` is null for a session that the first message will create. `page` has the nodes `transcript` and `queue` and
+   * the calls changed(chat), created(chat), ended(chat), forked(chat, session, note), origin(chat, session id),
+   * announce(text), connection(attempts), gone(problem), retry(text), giveBack(text, reason), focus() and
    * complain(text).
    */
   constructor(api, id, page) {
     this.#api = api;
     this.#page = page;
     this.id = id;
-    page.transcript.replaceChildren();
+    this.#outbox = new Outbox((message) => this.#post(message), {
+      changed: () => this.#redraw(),
+      accepted: (_, answer) => this.#accepted(answer),
+      refused: ({ text }, { status, message }) => page.giveBack(text, status === 401 ? "" : `Not sent. ${message}`),
+      gaveUp: (message, problem) => this.#following.signal.aborted && this.#takeBack(message, problem),
+    });
+    const orders = (this.#orders = new Orders(api, this, page, () => this.#conversation, (turn) => this.#redraw(turn)));
+    const way = { again: (message) => this.#outbox.again(message), takeBack: (message) => this.#takeBack(message) };
+    this.#transcript = new Transcript(page.transcript, {
+      ...way,
+      retry: page.retry,
+      fork: (turn) => orders.fork(turn),
+      decide: (...decision) => orders.decide(...decision),
+      nameOf: (user) => (user === this.#conversation.owner ? "you" : user),
+    });
+    this.#queue = new Queue(page.queue, {
+      ...way,
+      edit: (turn, text) => orders.edit(turn, text),
+      withdraw: (turn) => orders.withdraw(turn),
+      salvage: (text) => page.giveBack(text, "That message is being answered already; what you typed is here."),
+      focus: page.focus,
+    });
     if (id) this.#follow();
   }
 
-  /** The turn that runs or waits first, else null. */
+  /** The turn that goes on by itself, waits for a person, or comes next; else null. */
   get active() {
     return this.#conversation.active;
+  }
+
+  /** Whether a turn was begun that a message could steer or interrupt. */
+  get running() {
+    return this.#conversation.running !== null;
+  }
+
+  /** idle · running · waiting · paused; null while the history is being read. */
+  get status() {
+    return this.#caughtUp ? this.#conversation.status : null;
   }
 
   /** The session's total so far, or null while no model call was accounted. */
@@ -41,61 +77,62 @@ export class Chat {
   }
 
   get empty() {
-    return this.id === null && this.#pending.length === 0;
+    return this.id === null && this.#outbox.messages.length === 0;
+  }
+
+  /** Whether a message has not reached the server yet, as far as is known. */
+  get unsent() {
+    return this.#outbox.unsent;
   }
 
   close() {
     this.#following.abort();
     cancelAnimationFrame(this.#frame);
+    this.#queue.clear();
   }
 
-  /** Hand a message in. Rejects with the Problem, and takes the message off the page, when it was not accepted. */
-  async send({ text, model }) {
-    const pending = { text, turnId: null, view: new TurnView({}) };
-    pending.view.updatePending(text);
-    this.#pending.push(pending);
-    this.#page.transcript.append(pending.view.node);
-    this.#page.changed(this);
-    // One after the other: messages keep their order, and only the first one creates the session.
-    const submitted = this.#sending.then(() => this.#submit(pending, model));
-    this.#sending = submitted.catch(() => {});
-    await submitted;
+  /** Hand a message in: {text, model, approvals, onBusy}. The first one of a session chooses its model and approvals. */
+  send(message) {
+    this.#outbox.send(message);
   }
 
-  /** Cancel a turn, by default the active one. */
-  async stop(turnId = this.active?.id) {
-    const turn = this.#conversation.turns.get(turnId);
-    if (!turn || turn.stopping) return;
-    turn.stopping = true;
-    this.#redraw(turn);
-    try {
-      await this.#api.cancel(turn.id);
-    } catch (problem) {
-      turn.stopping = false;
-      this.#redraw(turn);
-      this.#page.complain(`The turn could not be stopped. ${problem.message}`);
-    }
+  /** Cancel the active turn. */
+  stop() {
+    return this.#orders.stop(this.active);
   }
 
-  async #submit(pending, model) {
-    const message = pending.text;
-    try {
-      const body = this.id ? { message, session_id: this.id } : { message, ...(model && { model }) };
-      const accepted = await this.#api.submit(body);
-      pending.turnId = accepted.turn_id;
-      if (this.#conversation.turns.has(accepted.turn_id)) this.#settle(pending);
-      if (this.id === null) this.#adopt(accepted.session_id);
-    } catch (problem) {
-      if (!this.#pending.includes(pending)) return; // only the answer was lost: the event stream has the message
-      this.#settle(pending);
-      throw problem;
-    }
+  /** Pause the session, or go on with it. */
+  async togglePause() {
+    await this.#orders.control(this.#conversation.paused ? "resume" : "pause");
   }
 
-  #adopt(sessionId) {
+  /** Say which session this one was forked from. */
+  showOrigin(title) {
+    this.#transcript.drawOrigin(this.#conversation.origin, title);
+  }
+
+  #post(message) {
+    // Made once: under one key the server takes one body.
+    message.body ??= this.#bodyOf(message);
+    return this.#api.submit(message.body, message.key);
+  }
+
+  #bodyOf({ text, model, approvals, onBusy }) {
+    if (!this.id) return { message: text, ...(model && { model }), ...(approvals.length && { approvals }) };
+    return { message: text, session_id: this.id, ...(onBusy !== "enqueue" && { on_busy: onBusy }) };
+  }
+
+  #accepted({ session_id: sessionId }) {
+    if (this.id !== null) return;
     this.id = sessionId;
+    this.#caughtUp = true; // nothing happened in it before it was here
     this.#page.created(this);
     if (!this.#following.signal.aborted) this.#follow();
+  }
+
+  #takeBack(message, problem = null) {
+    this.#outbox.drop(message);
+    this.#page.giveBack(message.text, problem ? `It is not certain that this was sent. ${problem.message}` : "");
   }
 
   #follow() {
@@ -106,83 +143,58 @@ export class Chat {
         this.#caughtUp = true;
         this.#conversation.connected();
         this.#page.connection(0);
-        this.#page.changed(this);
+        this.#orders.recall();
+        this.#redraw();
       },
       lost: (attempts) => this.#page.connection(attempts),
-      busy: () => this.active !== null || this.#pending.length > 0,
+      busy: () => this.active !== null || this.#conversation.waiting.length > 0 || this.#outbox.messages.length > 0,
     };
     follow(this.#api, this.id, reader, this.#following.signal).catch((problem) => this.#page.gone(problem));
   }
 
   #event(event) {
-    const turn = this.#conversation.apply(event);
-    if (event.type === "message.accepted") {
-      const same = this.#pending.find(({ turnId, text }) => turnId === event.turn_id || (!turnId && text === event.content));
-      if (same) this.#settle(same, turn);
-    }
-    this.#redraw(turn);
-    if (turn?.ended && this.#caughtUp) this.#page.ended(this);
-    const words = this.#caughtUp ? spoken(event) : "";
+    if (event.type === "history.trimmed") this.#startOver();
+    const live = this.#caughtUp;
+    const turns = this.#conversation.apply(event);
+    if (event.type === "message.accepted") this.#outbox.recognise(event, live);
+    this.#redraw(...turns);
+    const { origin } = this.#conversation;
+    if (origin && ["session.created", "history.trimmed"].includes(event.type)) this.#page.origin(this, origin.session_id);
+    if (!live) return;
+    if (turns.some((turn) => turn.ended)) this.#page.ended(this);
+    const words = spoken(event, turns[0]);
     if (words) this.#page.announce(words);
   }
 
-  /** A pending message has become that turn, or was refused. */
-  #settle(pending, turn = null) {
-    if (!this.#pending.includes(pending)) return;
-    this.#pending.splice(this.#pending.indexOf(pending), 1);
-    if (turn) pending.view.node.replaceWith(this.#viewOf(turn).node);
-    else pending.view.node.remove();
-    this.#page.changed(this);
-  }
-
-  #viewOf(turn) {
-    if (!this.#views.has(turn.id)) {
-      const actions = {
-        retry: (text) => this.#page.retry(text),
-        cancel: (turnId) => this.stop(turnId),
-      };
-      const view = new TurnView(actions);
-      this.#views.set(turn.id, view);
-      const next = this.#pending[0]?.view.node ?? null;
-      this.#page.transcript.insertBefore(view.node, next?.parentNode ? next : null);
-    }
-    return this.#views.get(turn.id);
+  /** What was read so far is not there any more; what is left comes anew. */
+  #startOver() {
+    this.#conversation = new Conversation();
+    this.#changed.clear();
+    this.#caughtUp = false;
+    this.#transcript.clear();
+    this.#queue.clear();
   }
 
   /** Draw before the next frame, however many events come until then. */
-  #redraw(turn) {
-    if (!turn || this.#following.signal.aborted) return;
-    this.#changed.add(turn);
+  #redraw(...turns) {
+    if (this.#following.signal.aborted) return;
+    for (const turn of turns) if (turn) this.#changed.add(turn);
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
-      // A turn that ends may let the next one start, so every open turn is drawn too.
-      for (const other of this.#conversation.turns.values()) if (!other.ended) this.#changed.add(other);
-      const { active } = this;
-      for (const one of this.#changed) this.#viewOf(one).update(one, !one.ended && one !== active);
-      this.#changed.clear();
-      this.#page.changed(this);
+      this.#draw();
     });
   }
-}
 
-/** What a screen reader is told of an event. */
-function spoken(event) {
-  switch (event.type) {
-    case "message.completed":
-      return event.content;
-    case "tool.started":
-      return `Running ${event.name}`;
-    case "turn.failed":
-      return `The turn failed. ${event.error.message}`;
-    case "turn.cancelled":
-      return "The turn was stopped.";
-    default:
-      return "";
+  #draw() {
+    const conversation = this.#conversation;
+    // A turn that ends may let the next one start, so every open turn is drawn too.
+    for (const turn of conversation.turns.values()) if (!turn.ended) this.#changed.add(turn);
+    this.#transcript.draw(conversation, this.#changed);
+    this.#changed.clear();
+    const messages = this.#outbox.messages;
+    const next = !conversation.active && !conversation.paused ? messages[0] : null;
+    this.#transcript.drawPending(next);
+    this.#queue.draw(conversation.waiting, messages.filter((message) => message !== next), conversation.paused);
+    this.#page.changed(this);
   }
-}
-
-/** The words shown in place of a transcript that cannot be had. */
-export function absent(problem) {
-  const words = problem.status === 404 ? "This session does not exist, or it was deleted." : problem.message;
-  return h("div", { class: "absent" }, h("p", {}, words), h("a", { href: "/", "data-new": true }, "Start a new session"));
 }

@@ -1,6 +1,7 @@
 /** Numbers and times as people read them. */
 
 const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
+const LONG = new Intl.RelativeTimeFormat("en", { style: "long" });
 const STEPS = [["second", 60], ["minute", 60], ["hour", 24], ["day", 7], ["week", 4.35], ["month", 12], ["year", Infinity]];
 
 /** Micro-dollars: up to six places below a dollar, where a turn lives, two above. `known` false: a lower bound. */
@@ -41,11 +42,26 @@ export function duration(ms) {
 
 /** "5 min. ago", from an RFC 3339 time. */
 export function ago(time) {
-  let amount = (Date.parse(time) - Date.now()) / 1000;
-  if (amount > -45) return "just now";
+  const seconds = (Date.parse(time) - Date.now()) / 1000;
+  return seconds > -45 ? "just now" : relative(seconds, RELATIVE);
+}
+
+/** "in 5 minutes", from an RFC 3339 time; empty when that is past. */
+export function until(time) {
+  const seconds = (Date.parse(time) - Date.now()) / 1000;
+  return seconds > 0 ? relative(Math.max(1, seconds), LONG) : "";
+}
+
+/** A day: "3 November 2026". */
+export function day(time) {
+  return new Date(time).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
+}
+
+function relative(seconds, format) {
+  let amount = seconds;
   for (const [unit, size] of STEPS) {
-    if (Math.abs(amount) < size) return RELATIVE.format(Math.round(amount), unit);
+    if (Math.abs(Math.round(amount)) < size) return format.format(Math.round(amount), unit);
     amount /= size;
   }
-  return time;
+  return "";
 }

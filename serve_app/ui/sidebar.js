@@ -4,6 +4,7 @@ import { h, icon, setText } from "./dom.js";
 import { ago, usdBriefly } from "./format.js";
 
 export const UNTITLED = "New session";
+const STATES = { waiting: "waits for you", paused: "paused" };
 
 export class Sidebar {
   #list;
@@ -92,11 +93,13 @@ class Row {
   #time = h("time");
   #cost = h("span");
   #running = h("span", { class: "pulse", role: "img", "aria-label": "running" });
+  #state = h("span", { class: "state" });
+  #forked = h("span", { class: "forked", role: "img", "aria-label": "forked", title: "Forked from another session" }, icon("fork"));
   #link;
   #remove;
 
   constructor(id, onDelete) {
-    const meta = h("span", { class: "meta" }, this.#time, "·", this.#cost, this.#running);
+    const meta = h("span", { class: "meta" }, this.#forked, this.#time, "·", this.#cost, this.#running, this.#state);
     this.#link = h("a", { href: `#session=${id}` }, this.#title, meta);
     const onclick = () => onDelete(this.#session);
     this.#remove = h("button", { type: "button", class: "quiet", title: "Delete", onclick }, icon("trash"));
@@ -110,6 +113,9 @@ class Row {
     setText(this.#cost, usdBriefly(session.cost.micros, session.cost.known));
     this.#remove.setAttribute("aria-label", `Delete ${title}`);
     this.#running.hidden = session.status !== "running";
+    this.#state.dataset.state = session.status;
+    setText(this.#state, STATES[session.status] ?? "");
+    this.#forked.hidden = !session.forked_from;
     this.#time.dateTime = session.updated_at;
     this.#time.title = new Date(session.updated_at).toLocaleString();
     this.showTime();

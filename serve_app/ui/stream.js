@@ -3,6 +3,8 @@
  * EventSource cannot send an Authorization header, so the stream is read by fetch.
  */
 
+import { pause } from "./delivery.js";
+
 const SILENCE_MS = 30_000;
 const LONGEST_PAUSE_MS = 15_000;
 
@@ -23,11 +25,10 @@ export async function follow(api, sessionId, reader, signal) {
       await readStream(api, sessionId, position, reader, signal);
     } catch (error) {
       if (signal.aborted) return;
-      if (error.status === 410 && error.body.oldest_seq > position.seq + 1) {
-        position.seq = error.body.oldest_seq - 1; // older history was trimmed: go on with what there is
-        continue;
-      }
-      if (error.status >= 400 && !error.retryable) throw error;
+      if (error.status === 410) {
+        position.seq = 0; // history was trimmed meanwhile: read what is left from its beginning
+        caughtUp = false;
+      } else if (error.status >= 400 && !error.retryable) throw error;
     }
     if (signal.aborted) return;
     position.attempts += 1;
@@ -122,19 +123,4 @@ function parseFrame(block) {
     else if (field === "retry") frame.retry = Number(value) || null;
   }
   return frame;
-}
-
-/** Wait, but not longer than until the browser is back online (the "Try now" button sends that event too). */
-function pause(ms, signal) {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      removeEventListener("online", done);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    addEventListener("online", done);
-    signal.addEventListener("abort", done);
-  });
 }

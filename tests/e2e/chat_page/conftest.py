@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,6 +34,10 @@ expect.set_options(timeout=10_000)
 
 def now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def tomorrow() -> str:
+    return (datetime.now(UTC) + timedelta(days=1)).isoformat().replace("+00:00", "Z")
 
 
 def plus(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
@@ -158,6 +162,7 @@ class FakeBackend:
         self.streams_refused = False
         self.overlap = 0  # events that a resumed stream repeats
         self.chat_refused: str | None = None
+        self.keys: dict[str, dict[str, Any]] = {}  # answers to messages, by their Idempotency-Key
         self.url = ""
         self.key = KEY
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -190,9 +195,12 @@ class FakeBackend:
 
     def tool(
         self, name: str, arguments: dict[str, Any], content: str, error: str | None = None, progress: str = "",
-        gate: str | None = None, lost: bool = False,
+        gate: str | None = None, lost: bool = False, decision: str | None = None,
     ) -> Step:  # fmt: skip
-        """The model calls a tool, which waits for the gate after its progress; `lost`: its outcome is unknown."""
+        """The model calls a tool, which waits for the gate after its progress; `lost`: its outcome is unknown.
+
+        With a `decision` a person is asked before it; `never` is none.
+        """
 
         async def call(turn: FakeTurn) -> None:
             turn.calls += 1
@@ -200,6 +208,16 @@ class FakeBackend:
             turn.complete_message(request)
             turn.session.emit("tool.requested", turn.id, call=request)
             which = {"tool_call_id": request["id"], "name": name}
+            if decision:
+                approval = {"approval_id": turn.new_id("appr"), "tool_call_id": request["id"]}
+                asked = {"name": name, "arguments": request["arguments"], "expires_at": tomorrow(), "on_expiry": "deny"}
+                turn.session.emit("approval.requested", turn.id, **approval, **asked)
+                turn.session.emit("turn.waiting", turn.id, reason="approval")
+                if decision == "never":
+                    await asyncio.Event().wait()
+                outcome = {"decision": decision, "by": "user_other", "reason": "because " * 20}
+                turn.session.emit("approval.resolved", turn.id, **approval, **outcome)
+                turn.session.emit("turn.resumed", turn.id)
             turn.session.emit("tool.started", turn.id, **which)
             if progress:
                 turn.session.preview("tool.progress", turn.id, "tool_call_id", request["id"], progress)
@@ -361,6 +379,9 @@ class FakeBackend:
         assert request.headers["prefer"] == "respond-async"
         if self.chat_refused:
             return problem(429, "at_capacity", self.chat_refused)
+        key = request.headers["idempotency-key"]
+        if key in self.keys:
+            return JSONResponse(self.keys[key], 202, {"Idempotency-Replayed": "true"})
         body = await request.json()
         session = self.sessions.get(body.get("session_id", ""))
         if session is None:
@@ -373,7 +394,8 @@ class FakeBackend:
         session.emit("message.accepted", turn.id, message_id=message_id, content=body["message"], model=None)
         earlier = [other.task for other in self.turns.values() if other.session is session and other.task]
         turn.task = asyncio.create_task(self._run_after(earlier, turn))
-        return JSONResponse({"session_id": session.id, "turn_id": turn.id, "message_id": message_id}, 202)
+        self.keys[key] = {"session_id": session.id, "turn_id": turn.id, "message_id": message_id}
+        return JSONResponse(self.keys[key], 202)
 
     async def _run_after(self, earlier: list[asyncio.Task[None]], turn: FakeTurn) -> None:
         try:

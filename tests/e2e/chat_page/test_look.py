@@ -57,7 +57,7 @@ def fill(page: Page, backend, send) -> None:
         "checks": [{"name": "sandbox", "status": "warning", "message": "No sandbox."}],
     }
     failing = backend.tool("read_file", {"path": "a" * 200}, "No such file", error="not_found")
-    working = backend.tool("run_python", {"code": "print(1)"}, "1\n" * 50)
+    working = backend.tool("run_python", {"code": "print(1)"}, "1\n" * 50, decision="approve")
     note = "\n> A quote with a [link](https://example.org) and `code`.\n"
     backend.script(backend.thought("Hm."), working, failing, backend.text(WIDE_TEXT + note))
     backend.script(backend.fail("It broke."))
@@ -66,11 +66,21 @@ def fill(page: Page, backend, send) -> None:
     expect(page.locator(".spent")).to_be_visible()
     send("Break")
     expect(page.locator(".failure")).to_be_visible()
-    backend.script(backend.tool("run_python", {"code": "1"}, "", progress="working\n", gate="fill"))
+    live = backend.tool("run_python", {"code": "1"}, "", progress="working\n", gate="fill")
+    backend.script(
+        live, backend.tool("run_shell", {"command": "echo " + "x" * 200, "why": "y" * 200}, "", decision="never")
+    )
     send("And go on")
     expect(page.locator(".live").last).to_have_text("working\n")
-    send("Later")
-    expect(page.locator(".badge", has_text="Queued")).to_be_visible()
+    backend.release("fill")
+    expect(page.get_by_role("button", name="Approve")).to_be_visible()
+    for text in ("Later", "Much later " + "v" * 200, "Last"):
+        send(text)
+    expect(page.locator("#queue li")).to_have_count(3)
+    page.get_by_role("button", name="Edit “Last”").click()
+    session = next(iter(backend.sessions.values()))
+    backend.call(lambda: session.emit("session.paused", None))
+    expect(page.get_by_text("This session is paused.")).to_be_visible()
     expect(page.get_by_text("No sandbox.")).to_be_visible()
 
 

@@ -65,10 +65,12 @@ def test_lost_connection_is_told_and_found_again(signed_in: Page, backend, send,
 def test_silent_stream_is_given_up_after_thirty_seconds(page: Page, backend, send) -> None:
     page.clock.install()
     page.goto("/#key=grk_right")
-    send("hello")
-    expect(page.locator(".markdown", has_text="You said: hello")).to_be_visible()
+    with page.expect_response(lambda response: "last-event-id" in response.request.headers):
+        send("hello")
+    expect(page.locator(".spent")).to_be_visible()
     connects = []
     page.on("request", lambda request: connects.append(request) if "last-event-id" in request.headers else None)
+    page.clock.pause_at(page.evaluate("Date.now() / 1000 + 0.1"))  # in seconds
     page.clock.fast_forward(27_000)
     page.clock.run_for(2_000)
     page.evaluate("fetch('/health')")
@@ -89,7 +91,7 @@ def test_page_out_of_sight_gives_its_connection_back(signed_in: Page, backend, s
     session = next(iter(backend.sessions))
     signed_in.evaluate(
         """id => fetch("/api/v1/chat", { method: "POST", body: JSON.stringify({ message: "x", session_id: id }),
-        headers: { Authorization: "Bearer grk_right", Prefer: "respond-async" } })""",
+        headers: { Authorization: "Bearer grk_right", Prefer: "respond-async", "Idempotency-Key": "other" } })""",
         session,
     )
     expect(signed_in.locator(".turn")).to_have_count(1)

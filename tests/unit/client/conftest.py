@@ -24,6 +24,11 @@ def delta(text: str, offset: int = 0, *, turn: str = "turn_1") -> str:
     return f"event: message.delta\ndata: {json.dumps(data)}\n\n"
 
 
+def error(code: str, *, retryable: bool = True, **members: Any) -> str:
+    data = {"type": "error", "code": code, "message": "no", "retryable": retryable, **members}
+    return f"event: error\ndata: {json.dumps(data)}\n\n"
+
+
 class Frames(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A stream of server-sent events that ends, or breaks when `breaks` is set."""
 
@@ -127,6 +132,7 @@ class Wire:
 
     event = staticmethod(event)
     delta = staticmethod(delta)
+    error = staticmethod(error)
     stream = staticmethod(stream)
     problem = staticmethod(problem)
 

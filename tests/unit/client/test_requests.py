@@ -26,6 +26,51 @@ import pytest
             {"session_id": "sess_1", "metadata": {"a": 1}},
             ("POST", "/api/v1/chat", {"message": "hello", "session_id": "sess_1", "metadata": {"a": 1}}),
         ),
+        (
+            "chat",
+            ("hello",),
+            {"on_busy": "reject", "approvals": ["run_shell"], "idempotency_key": "k"},
+            ("POST", "/api/v1/chat", {"message": "hello", "on_busy": "reject", "approvals": ["run_shell"]}),
+        ),
+        (
+            "send",
+            ("sess_1", "hello"),
+            {"model": "m", "on_busy": "steer"},
+            ("POST", "/api/v1/sessions/sess_1/messages", {"message": "hello", "model": "m", "on_busy": "steer"}),
+        ),
+        ("inbox", ("sess_1",), {}, ("GET", "/api/v1/sessions/sess_1/inbox", None)),
+        (
+            "edit",
+            ("sess_1", "msg/1", "other"),
+            {},
+            ("PATCH", "/api/v1/sessions/sess_1/inbox/msg%2F1", {"message": "other"}),
+        ),
+        ("pause", ("sess_1",), {}, ("POST", "/api/v1/sessions/sess_1/pause", None)),
+        ("resume", ("sess_1",), {}, ("POST", "/api/v1/sessions/sess_1/resume", None)),
+        ("interrupt", ("sess_1",), {}, ("POST", "/api/v1/sessions/sess_1/interrupt", None)),
+        ("fork", ("sess_1",), {}, ("POST", "/api/v1/sessions/sess_1/fork", {})),
+        (
+            "fork",
+            ("sess_1",),
+            {"from_event": 7, "include": ["workspace"]},
+            ("POST", "/api/v1/sessions/sess_1/fork", {"from_event": 7, "include": ["workspace"]}),
+        ),
+        ("turn_events", ("turn_1",), {"after": 7}, ("GET", "/api/v1/turns/turn_1/events?after=7&limit=100", None)),
+        ("approvals", (), {}, ("GET", "/api/v1/approvals", None)),
+        (
+            "approvals",
+            (),
+            {"session_id": "sess_1", "status": "pending", "limit": 5, "after": "appr_1"},
+            ("GET", "/api/v1/approvals?session_id=sess_1&status=pending&limit=5&after=appr_1", None),
+        ),
+        ("approval", ("appr_1",), {}, ("GET", "/api/v1/approvals/appr_1", None)),
+        ("resolve", ("appr_1", "approve"), {}, ("POST", "/api/v1/approvals/appr_1", {"decision": "approve"})),
+        (
+            "resolve",
+            ("appr_1", "deny"),
+            {"reason": "no"},
+            ("POST", "/api/v1/approvals/appr_1", {"decision": "deny", "reason": "no"}),
+        ),
     ],
 )
 def test_asks_and_gives_the_json_object(driver, method, args, kwargs, asked):
@@ -39,9 +84,19 @@ def test_asks_and_gives_the_json_object(driver, method, args, kwargs, asked):
     assert request.headers["authorization"] == "Bearer grk_key"
 
 
-def test_delete_has_no_body_to_read(driver):
-    driver.serve(httpx.Response(204))
-    driver.call("delete_session", "sess_1")
+@pytest.mark.parametrize(
+    ("method", "args", "path"),
+    [
+        ("delete_session", ("sess_1",), "/api/v1/sessions/sess_1"),
+        ("withdraw", ("sess_1", "msg_1"), "/api/v1/sessions/sess_1/inbox/msg_1"),
+    ],
+)
+def test_delete_has_no_body_to_read(driver, method, args, path):
+    server = driver.serve(httpx.Response(204))
+
+    assert driver.call(method, *args) is None
+
+    assert [(request.method, request.url.path) for request in server.asked] == [("DELETE", path)]
 
 
 def test_a_turn_that_takes_long_is_answered_by_its_ids(driver):

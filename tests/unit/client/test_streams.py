@@ -93,11 +93,47 @@ def test_progress_resets_the_attempts(driver, wire):
     assert [item.seq for item in driver.read("stream", "hello", max_resumes=1)] == list(range(1, 9))
 
 
-def test_a_connection_that_breaks_before_the_confirmation_is_not_repeated(driver, wire):
-    server = driver.serve(wire.stream(breaks=True))
-    with pytest.raises(UnavailableError, match="may have been accepted"):
+@pytest.mark.parametrize(
+    "lost",
+    [httpx.ReadError("reset"), httpx.RemoteProtocolError("closed"), httpx.ReadTimeout("silent"), None],
+    ids=["reset", "closed", "silent", "in the answer"],
+)
+def test_an_opening_that_was_lost_is_sent_again_under_its_key(driver, wire, lost):
+    server = driver.serve(
+        lost or wire.stream(breaks=True),
+        httpx.ConnectError("refused"),
+        wire.problem(503, "draining"),
+        wire.stream(wire.event(1, "message.accepted"), wire.event(2, "turn.completed")),
+    )
+
+    assert kinds(driver.read("stream", "hello")) == [(1, "message.accepted"), (2, "turn.completed")]
+
+    assert [(request.method, request.url.path) for request in server.asked] == [("POST", "/api/v1/chat")] * 4
+    assert len({request.headers["idempotency-key"] for request in server.asked}) == 1
+    assert len({request.content for request in server.asked}) == 1
+
+
+def test_an_opening_that_is_never_answered_says_how_to_go_on(driver, wire):
+    server = driver.serve(wire.stream(breaks=True), *[httpx.ConnectError("refused")] * 3)
+
+    with pytest.raises(UnavailableError, match="may have been accepted") as caught:
+        driver.read("stream", "hello", max_resumes=3)
+
+    key = server.asked[0].headers["idempotency-key"]
+    assert caught.value.details["idempotency_key"] == key
+    assert key in caught.value.message
+    assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize(("status", "code"), [(409, "session_busy"), (429, "inbox_full"), (422, "invalid_input")])
+def test_a_refusal_of_a_repeat_is_raised_too(driver, wire, status, code):
+    server = driver.serve(wire.stream(breaks=True), wire.problem(status, code, turn_id="turn_1"))
+
+    with pytest.raises(GreenroomError) as caught:
         driver.read("stream", "hello")
-    assert len(server.asked) == 1
+
+    assert type(caught.value).code == code
+    assert len(server.asked) == 2
 
 
 def test_a_refusal_is_raised_as_it_is(driver, wire):
@@ -136,3 +172,64 @@ def test_follow_says_when_the_history_is_gone(driver, wire):
     with pytest.raises(CursorExpired) as caught:
         driver.read("follow", "sess_1")
     assert caught.value.details["oldest_seq"] == 9
+
+
+def test_follow_from_the_start_begins_at_what_is_there(driver, wire):
+    server = driver.serve(wire.stream(wire.event(9, "history.trimmed", turn=None)))
+
+    assert kinds(driver.read("follow", "sess_1", limit=1)) == [(9, "history.trimmed")]
+    assert "last-event-id" not in server.asked[0].headers
+
+
+def test_a_stream_that_ends_with_an_error_is_resumed_when_that_may_pass(driver, wire):
+    driver.serve(
+        wire.stream(wire.event(1, "message.accepted"), wire.error("session_lost")),
+        wire.stream(wire.event(2, "turn.completed")),
+    )
+
+    assert kinds(driver.read("stream", "hello")) == [(1, "message.accepted"), (2, "turn.completed")]
+
+
+def test_a_stream_that_ends_with_an_error_that_does_not_pass_raises_it(driver, wire):
+    server = driver.serve(
+        wire.stream(wire.event(4, "turn.started"), wire.error("cursor_expired", retryable=False, oldest_seq=9))
+    )
+
+    with pytest.raises(CursorExpired) as caught:
+        driver.read("follow", "sess_1", after=3)
+
+    assert caught.value.details["oldest_seq"] == 9
+    assert len(server.asked) == 1
+
+
+# The stream of one turn ----------------------------------------------------------------------------
+
+
+def test_a_turn_is_followed_to_its_end_over_breaks(driver, wire):
+    server = driver.serve(
+        wire.stream(wire.event(7, "turn.started"), breaks=True),
+        wire.stream(wire.event(8, "message.accepted", turn="turn_2"), wire.event(9, "turn.completed")),
+    )
+
+    items = driver.read("follow_turn", "turn_1", after=6)
+
+    assert kinds(items) == [(7, "turn.started"), (9, "turn.completed")]
+    assert server.asked[0].url.path == "/api/v1/turns/turn_1/events"
+    assert [request.headers["last-event-id"] for request in server.asked] == ["6", "7"]
+
+
+def test_a_turn_of_which_nothing_is_left_to_tell_ends_at_once(driver):
+    server = driver.serve(httpx.Response(204))
+
+    assert driver.read("follow_turn", "turn_1", after=11) == []
+    assert len(server.asked) == 1
+
+
+def test_following_a_turn_is_asked_for_again_when_nobody_answers(driver, wire):
+    driver.serve(
+        wire.problem(503, "store_unavailable"),
+        httpx.ReadError("reset"),
+        wire.stream(wire.event(9, "turn.completed")),
+    )
+
+    assert kinds(driver.read("follow_turn", "turn_1")) == [(9, "turn.completed")]

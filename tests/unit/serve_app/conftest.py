@@ -5,6 +5,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import structlog
 from fastapi import FastAPI
 from httpx_sse import EventSource, ServerSentEvent
 
+from actors.agent.approval_book import ApprovalBook
 from actors.agent.book import SessionBook
 from actors.agent.host import SessionHost
 from actors.agent.payloads import Payloads
@@ -31,14 +33,14 @@ from actors.testing import ScriptedLLM, StreamingASGITransport, says
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
 from actors.wiring import store
-from actors.wiring.sessions import session_host
+from actors.wiring.sessions import session_host, tool_names
 from serve_app.api import create_api
 from serve_app.services import Services
 
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "instance", "code", "request_id", "retryable", "errors"}
 
 
-@dataclass(slots=True)
+@dataclass
 class Edge:
     """The API and the parts behind it.
 
@@ -51,12 +53,33 @@ class Edge:
     host: SessionHost
     database: Database
     keys: ApiKeys
+    key: str
+    journal: SqlJournal
     http: httpx.AsyncClient
     streaming: httpx.AsyncClient
 
     def client(self, key: str | None) -> httpx.AsyncClient:
         """A client of its own, e.g. of another user; close it yourself."""
         return _client(httpx.ASGITransport(self.app, raise_app_exceptions=False), key)
+
+    async def passivate(self) -> None:
+        """Every session leaves memory, as when it was idle for long, or when another process takes it over."""
+        await _until(lambda: not any(session.busy for session in self.host._sessions.values()))
+        for session in list(self.host._sessions.values()):
+            self.host._drop(session)
+
+    async def trim(self) -> None:
+        """Delete the events of every session that is idle, as if they were old."""
+        await self.passivate()
+        assert await self.journal.trim(self.services.clock.now() + timedelta(seconds=1), limit=100)
+
+    def mend(self) -> None:
+        """From now on the routes ask the sessions themselves, whatever stood between them."""
+        self.app.state.services = replace(self.services, sessions=self.host)
+
+    def beside(self, app: FastAPI) -> httpx.AsyncClient:
+        """The admin's client of another replica; close it yourself."""
+        return _client(httpx.ASGITransport(app, raise_app_exceptions=False), self.key)
 
     async def key_of(self, user_id: str, *scopes: str) -> str:
         await self.keys.ensure_user(user_id, user_id)
@@ -67,6 +90,20 @@ class Edge:
         response = await self.http.post("/api/v1/chat", json={"message": message, **members})
         assert response.status_code == 200, response.text
         return response.json()
+
+    async def ended(self, turn_id: str) -> dict[str, Any]:
+        """A turn when it has ended; fails after ten seconds."""
+        async with asyncio.timeout(10):
+            while True:
+                turn = (await self.http.get(f"/api/v1/turns/{turn_id}")).json()
+                if turn["finished_at"] is not None:
+                    return turn
+
+    async def until_turn(self, turn_id: str, status: str) -> None:
+        """Waits until the turn is said to be so; fails after ten seconds."""
+        async with asyncio.timeout(10):
+            while (await self.http.get(f"/api/v1/turns/{turn_id}")).json()["status"] != status:
+                pass
 
     async def events(self, session_id: str) -> list[dict[str, Any]]:
         """The whole journal of a session."""
@@ -83,6 +120,14 @@ class Edge:
 def _client(transport: httpx.AsyncBaseTransport, key: str | None) -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers)
+
+
+async def _until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0)
 
 
 MakeEdge = Callable[..., Awaitable[Edge]]
@@ -125,26 +170,30 @@ async def make_edge(tmp_path: Path, empty_database: Path) -> AsyncIterator[MakeE
             payloads = Payloads(ClearText())
             journal = SqlJournal(database, payloads)
             model = llm or ScriptedLLM(otherwise=says("Hello", " world"))
+            boxes = sandboxes or FakeSandboxes()
             host = session_host(
                 chosen,
                 journal=journal,
                 llm=model,
-                sandboxes=sandboxes or FakeSandboxes(),
+                sandboxes=boxes,
                 memories=DictMemories(),
                 clock=clock,
             )
             stack.push_async_callback(host.drain, grace_s=0)
             keys = store.api_keys(chosen, database, clock)
             parts = Services(
-                chosen,
-                clock,
-                new_id,
-                sessions(host),
-                SessionBook(database, payloads, journal, clock),
-                keys,
-                model,
-                clock.monotonic(),
-                "1.2.3",
+                settings=chosen,
+                clock=clock,
+                new_id=new_id,
+                sessions=sessions(host),
+                sandboxes=boxes,
+                book=SessionBook(database, payloads, journal, clock),
+                approvals=ApprovalBook(database, payloads),
+                keys=keys,
+                llm=model,
+                started=clock.monotonic(),
+                version="1.2.3",
+                tools=tool_names(chosen, clock),
             )
             parts = replace(parts, **(services or {}))
             await keys.ensure_user("user_admin", ADMIN)
@@ -154,7 +203,7 @@ async def make_edge(tmp_path: Path, empty_database: Path) -> AsyncIterator[MakeE
             streaming = _client(StreamingASGITransport(app), key)
             await stack.enter_async_context(http)
             await stack.enter_async_context(streaming)
-            return Edge(app, parts, host, database, keys, http, streaming)
+            return Edge(app, parts, host, database, keys, key, journal, http, streaming)
 
         yield make
 
@@ -175,15 +224,7 @@ async def stranger(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 def until() -> Callable[..., Awaitable[None]]:
     """Waits until a condition holds, while everything else goes on; fails after ten seconds."""
-
-    async def wait(condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
-            while True:
-                if condition():
-                    return
-                await asyncio.sleep(0)
-
-    return wait
+    return _until
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from actors.agent.directory import FleetStatus
+from actors.agent.fleet import FleetStatus
 from actors.core.errors import SandboxUnavailable, SessionLost, StoreUnavailable
 from actors.core.settings import Settings
 from actors.sandbox.base import Capability, Level, Missing, SandboxStatus

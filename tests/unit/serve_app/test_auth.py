@@ -13,16 +13,39 @@ PROTECTED = [
     ("DELETE", "/api/v1/sessions/s"),
     ("GET", "/api/v1/sessions/s/events"),
     ("GET", "/api/v1/turns/t"),
+    ("POST", "/api/v1/sessions/s/messages"),
+    ("GET", "/api/v1/sessions/s/inbox"),
+    ("PATCH", "/api/v1/sessions/s/inbox/m"),
+    ("DELETE", "/api/v1/sessions/s/inbox/m"),
+    ("POST", "/api/v1/sessions/s/pause"),
+    ("POST", "/api/v1/sessions/s/resume"),
+    ("POST", "/api/v1/sessions/s/interrupt"),
+    ("POST", "/api/v1/sessions/s/fork"),
+    ("GET", "/api/v1/turns/t/events"),
     ("POST", "/api/v1/turns/t/cancel"),
+    ("GET", "/api/v1/approvals"),
+    ("GET", "/api/v1/approvals/a"),
+    ("POST", "/api/v1/approvals/a"),
     ("GET", "/api/v1/models"),
 ]
+
+
+def body_of(method: str, path: str) -> dict[str, str] | None:
+    """A body that is right, so that only the key can be wrong."""
+    if method == "PATCH" or path.endswith(("chat", "messages")):
+        return {"message": "Hi"}
+    if path.endswith("approvals/a"):
+        return {"decision": "deny"}
+    return {} if method == "POST" else None
+
+
 OPEN = ["/", "/ui/app.js", "/health", "/livez", "/ready", "/metrics", "/docs", "/openapi.json"]
 
 
 @pytest.mark.parametrize(("method", "path"), PROTECTED)
 async def test_without_a_key_nothing_is_told(edge, problem_of, method, path):
     async with edge.client(None) as client:
-        response = await client.request(method, path, json={"message": "Hi"} if method == "POST" else None)
+        response = await client.request(method, path, json=body_of(method, path))
 
     problem_of(response, 401, "unauthenticated")
     assert response.headers["www-authenticate"] == "Bearer"
@@ -34,7 +57,7 @@ async def test_below_a_prefix_it_is_the_same(edge, problem_of):
     below = httpx.ASGITransport(edge.app, root_path="/below", raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=below, base_url="http://test/below") as client:
         for method, path in PROTECTED:
-            body = {"message": "Hi"} if path.endswith("chat") else {} if method == "POST" else None
+            body = body_of(method, path)
             without = await client.request(method, path, json=body)
             with_key = await client.request(method, path, json=body, headers={"authorization": f"Bearer {key}"})
             problem_of(without, 401, "unauthenticated")
@@ -88,25 +111,45 @@ async def test_pages_and_probes_are_open(edge, path):
 @pytest.mark.parametrize(
     ("scope", "allowed"),
     [
-        ("chat", {"POST /api/v1/chat", "POST /api/v1/turns/t/cancel"}),
+        (
+            "chat",
+            {
+                "POST /api/v1/chat",
+                "POST /api/v1/turns/t/cancel",
+                "POST /api/v1/sessions/s/messages",
+                "PATCH /api/v1/sessions/s/inbox/m",
+                "DELETE /api/v1/sessions/s/inbox/m",
+                "POST /api/v1/sessions/s/pause",
+                "POST /api/v1/sessions/s/resume",
+                "POST /api/v1/sessions/s/interrupt",
+            },
+        ),
+        ("approvals:resolve", {"POST /api/v1/approvals/a"}),
         (
             "sessions:read",
             {
                 "GET /api/v1/sessions",
                 "GET /api/v1/sessions/s",
                 "GET /api/v1/sessions/s/events",
+                "GET /api/v1/sessions/s/inbox",
                 "GET /api/v1/turns/t",
+                "GET /api/v1/turns/t/events",
+                "GET /api/v1/approvals",
+                "GET /api/v1/approvals/a",
                 "GET /api/v1/models",
             },
         ),
-        ("sessions:write", {"POST /api/v1/sessions", "DELETE /api/v1/sessions/s"}),
+        (
+            "sessions:write",
+            {"POST /api/v1/sessions", "DELETE /api/v1/sessions/s", "POST /api/v1/sessions/s/fork"},
+        ),
         (ADMIN, {f"{method} {path}" for method, path in PROTECTED}),
     ],
 )
 async def test_a_scope_allows_just_this(edge, problem_of, scope, allowed):
     async with edge.client(await edge.key_of("user_1", scope)) as client:
         for method, path in PROTECTED:
-            body = {"message": "Hi"} if path.endswith("chat") else {} if method == "POST" else None
+            body = body_of(method, path)
             response = await client.request(method, path, json=body)
             if f"{method} {path}" in allowed:
                 assert response.status_code in {200, 201, 204, 404}, (path, response.text)

@@ -19,13 +19,13 @@ async def test_a_long_turn_is_answered_with_where_to_look(make_edge):
 
     body = response.json()
     assert response.status_code == 202
-    assert body.keys() == {"session_id", "turn_id", "message_id", "position"}
-    assert body["position"] == 0
+    assert body.keys() == {"session_id", "turn_id", "message_id", "position", "status", "approval_ids"}
+    assert (body["position"], body["status"], body["approval_ids"]) == (0, "running", [])
     assert response.headers["location"] == f"/api/v1/turns/{body['turn_id']}"
     turn = (await edge.http.get(response.headers["location"])).json()
     assert (turn["status"], turn["stop_reason"], turn["finished_at"]) == ("running", None, None)
     gate.set()
-    assert (await _ended(edge, body["turn_id"]))["status"] == "completed"
+    assert (await edge.ended(body["turn_id"]))["status"] == "completed"
     assert [e["content"] for e in await edge.events(body["session_id"]) if e["type"] == "message.completed"] == [
         "Slowly"
     ]
@@ -40,10 +40,11 @@ async def test_a_client_may_prefer_not_to_wait(make_edge, prefer):
 
     assert response.status_code == 202
     body = response.json()
+    assert body.keys() == {"session_id", "turn_id", "message_id", "position"}
     # What was answered with 2xx is in the journal already.
     assert [e["type"] for e in await edge.events(body["session_id"])][:2] == ["session.created", "message.accepted"]
     gate.set()
-    assert (await _ended(edge, body["turn_id"]))["status"] == "completed"
+    assert (await edge.ended(body["turn_id"]))["status"] == "completed"
 
 
 async def test_messages_behind_a_running_turn_know_their_place(make_edge):
@@ -60,7 +61,7 @@ async def test_messages_behind_a_running_turn_know_their_place(make_edge):
     assert (await edge.http.get(f"/api/v1/turns/{third['turn_id']}")).json()["status"] == "queued"
     gate.set()
     for turn in (first, second, third):
-        assert (await _ended(edge, turn["turn_id"]))["status"] == "completed"
+        assert (await edge.ended(turn["turn_id"]))["status"] == "completed"
 
 
 class LostAnswers:
@@ -120,11 +121,3 @@ def _with_sessions(services, sessions):
     from dataclasses import replace
 
     return replace(services, sessions=sessions)
-
-
-async def _ended(edge, turn_id):
-    async with asyncio.timeout(10):
-        while True:
-            turn = (await edge.http.get(f"/api/v1/turns/{turn_id}")).json()
-            if turn["finished_at"] is not None:
-                return turn

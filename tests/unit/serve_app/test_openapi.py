@@ -7,7 +7,7 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
-from serve_app import schemas
+from serve_app import bodies
 
 METHODS = {"get", "put", "post", "delete", "patch", "options", "head", "trace"}
 
@@ -57,6 +57,18 @@ async def test_every_route_is_in_it(edge, operations):
         ("GET", "/api/v1/sessions/{session_id}/events"),
         ("GET", "/api/v1/turns/{turn_id}"),
         ("POST", "/api/v1/turns/{turn_id}/cancel"),
+        ("GET", "/api/v1/turns/{turn_id}/events"),
+        ("POST", "/api/v1/sessions/{session_id}/messages"),
+        ("GET", "/api/v1/sessions/{session_id}/inbox"),
+        ("PATCH", "/api/v1/sessions/{session_id}/inbox/{message_id}"),
+        ("DELETE", "/api/v1/sessions/{session_id}/inbox/{message_id}"),
+        ("POST", "/api/v1/sessions/{session_id}/pause"),
+        ("POST", "/api/v1/sessions/{session_id}/resume"),
+        ("POST", "/api/v1/sessions/{session_id}/interrupt"),
+        ("POST", "/api/v1/sessions/{session_id}/fork"),
+        ("GET", "/api/v1/approvals"),
+        ("GET", "/api/v1/approvals/{approval_id}"),
+        ("POST", "/api/v1/approvals/{approval_id}"),
         ("GET", "/api/v1/models"),
         ("GET", "/health"),
         ("GET", "/livez"),
@@ -121,13 +133,21 @@ async def test_parameters_in_the_path_are_described(operations):
         assert named == set(re.findall(r"{(\w+)}", path)), (method, path)
 
 
+async def test_every_post_may_carry_a_key(operations):
+    for method, path, operation in operations:
+        names = {p["name"].lower() for p in operation.get("parameters", []) if p["in"] == "header"}
+        assert ("idempotency-key" in names) == (method == "post"), (method, path)
+        if method == "post":
+            assert "422" in operation["responses"], (method, path)
+
+
 async def test_chat_has_examples_that_work(edge, document):
     properties = document["components"]["schemas"]["ChatRequest"]["properties"]
     example = {name: value["examples"][0] for name, value in properties.items() if "examples" in value}
     assert "message" in example
 
     try:
-        schemas.ChatRequest.model_validate(example)
+        bodies.ChatRequest.model_validate(example)
     except ValidationError as error:
         pytest.fail(str(error))
 
@@ -142,6 +162,9 @@ async def test_answers_are_as_described(edge, document):
         (f"/api/v1/sessions/{answer['session_id']}", "SessionOut"),
         (f"/api/v1/sessions/{answer['session_id']}/events", "EventPage"),
         (f"/api/v1/turns/{answer['turn_id']}", "TurnOut"),
+        (f"/api/v1/turns/{answer['turn_id']}/events", "EventPage"),
+        (f"/api/v1/sessions/{answer['session_id']}/inbox", "InboxList"),
+        ("/api/v1/approvals", "ApprovalPage"),
         ("/api/v1/models", "ModelList"),
         ("/health", "HealthOut"),
     ):
@@ -149,6 +172,8 @@ async def test_answers_are_as_described(edge, document):
         described = document["components"]["schemas"][schema]["properties"].keys()
         assert body.keys() == described, path
     assert answer.keys() == document["components"]["schemas"]["ChatResponse"]["properties"].keys()
+    forked = await edge.http.post(f"/api/v1/sessions/{answer['session_id']}/fork")
+    assert forked.json().keys() == document["components"]["schemas"]["ForkOut"]["properties"].keys()
     problem = (await edge.http.get("/api/v1/turns/none")).json()
     assert problem.keys() >= document["components"]["schemas"]["Problem"]["properties"].keys()
 

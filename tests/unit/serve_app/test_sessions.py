@@ -27,7 +27,10 @@ async def test_a_new_session_is_described_in_full(edge):
         "system": "Be brief.",
         "metadata": {"team": ["a"]},
         "status": "idle",
+        "approvals": [],
+        "forked_from": None,
         "last_seq": 1,
+        "oldest_seq": 1,
         "usage": {
             "prompt_tokens": 0,
             "completion_tokens": 0,
@@ -174,6 +177,8 @@ async def test_events_are_flat_objects(edge):
         "session_id": session,
         "content": "Hi",
         "model": None,
+        "on_busy": "enqueue",
+        "fingerprint": None,
     }
 
 

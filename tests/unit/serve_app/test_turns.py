@@ -29,12 +29,15 @@ async def test_a_completed_turn(edge):
     turn = (await edge.http.get(f"/api/v1/turns/{answer['turn_id']}")).json()
 
     assert turn.pop("created_at") <= turn.pop("finished_at")
+    accepted = (await edge.events(answer["session_id"]))[1]
     assert turn == {
         "id": answer["turn_id"],
         "session_id": answer["session_id"],
+        "message_id": accepted["message_id"],
         "status": "completed",
         "stop_reason": "end_turn",
         "error": None,
+        "stopped": [],
         "steps": 1,
         "usage": answer["usage"],
         "cost": answer["cost"],
@@ -57,6 +60,7 @@ async def test_cancelling_stops_the_model_and_says_what_was_spent(make_edge, beg
     body = response.json()
     assert response.status_code == 200
     assert (body["status"], body["stop_reason"], body["error"]) == ("cancelled", "cancelled", None)
+    assert body["stopped"] == ["model"]
     assert body["finished_at"] is not None
     assert (body["steps"], body["usage"]["total_tokens"]) == (2, 20)
     # What the second call cost nobody knows.
@@ -71,8 +75,9 @@ async def test_cancelling_stops_the_tool(make_edge):
     async with asyncio.timeout(10):
         await sandboxes.started.wait()
 
-    await edge.http.post(f"/api/v1/turns/{turn['turn_id']}/cancel")
+    cancelled = (await edge.http.post(f"/api/v1/turns/{turn['turn_id']}/cancel")).json()
 
+    assert cancelled["stopped"] == ["run_python"]
     assert len(sandboxes.cancelled) == 1
     events = {e["type"]: e for e in await edge.events(turn["session_id"])}
     assert events["turn.cancelled"]["stopped"] == ["run_python"]
