@@ -18,7 +18,7 @@ PYTHON = [text for language, text in BLOCKS if language == "python"]
 
 def test_blocks_are_the_ones_tested_here() -> None:
     """A new block needs a test: this one fails until it has it."""
-    assert len(SH) == 4
+    assert len(SH) == 5
     assert len(PYTHON) == 1
 
 
@@ -50,6 +50,16 @@ def test_curl(newcomer: Newcomer) -> None:
     answer = json.loads(newcomer.shell(SH[2]))
     assert str(2**100) in answer["message"].replace(",", "")
     assert "event: turn.completed" in newcomer.shell(SH[2].splitlines()[0] + "\n" + SH[3])
+
+
+def test_a_repeated_request_runs_once(newcomer: Newcomer) -> None:
+    block = SH[2].splitlines()[0] + "\n. .venv/bin/activate\n" + SH[4]
+    first, second = newcomer.shell(block), newcomer.shell(block)
+    # What curl prints ends without a new line.
+    answer, again = (json.JSONDecoder().raw_decode(output)[0] for output in (first, second))
+    assert str(3**40) in answer["message"].replace(",", "")
+    assert again == answer
+    assert "No violations" in second
 
 
 def test_python(newcomer: Newcomer, tmp_path: Path) -> None:
