@@ -1,5 +1,6 @@
 """MemoryActor: the one writer of the vectors, and the embedder. A shell round `memory/lance.py`."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import ray
@@ -38,6 +39,11 @@ class MemoryActor:
 
     async def recall(self, user_id: str, query: str, *, limit: int) -> tuple[Recollection, ...]:
         return await (await self._memories.get()).recall(user_id, query, limit=limit)
+
+    async def watch(self, wait_s: float) -> str:
+        """The id of this process's machine, after so long: a call that fails as soon as the process ends."""
+        await asyncio.sleep(wait_s)
+        return ray.get_runtime_context().get_node_id()
 
     async def metrics(self) -> bytes:
         return telemetry.exposition()

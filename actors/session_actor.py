@@ -68,6 +68,11 @@ class SessionActor:
     async def status(self) -> HostStatus:
         return (await self._host.get()).status()
 
+    async def watch(self, wait_s: float) -> str:
+        """The id of this process's machine, after so long: a call that fails as soon as the process ends."""
+        await asyncio.sleep(wait_s)
+        return ray.get_runtime_context().get_node_id()
+
     async def metrics(self) -> bytes:
         return telemetry.exposition()
 

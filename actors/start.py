@@ -3,24 +3,15 @@
 import asyncio
 from typing import Any
 
-import ray
-
 from .core.errors import GreenroomError, UnavailableError
 from .core.settings import Settings
-from .directory_actor import DirectoryActor, start_session_actor
-from .handles import DIRECTORY, MEMORY, SANDBOX_PREFIX, SESSION_PREFIX, end_actor, named_actors, translated
+from .directory_actor import DirectoryActor
 from .memory_actor import MemoryActor
-from .sandbox_actor import SandboxActor
+from .ray_errors import translated
+from .ray_fleet import SandboxFleet, lasting, start_session_actor
+from .register import DIRECTORY, MEMORY, SANDBOX_PREFIX, SESSION_PREFIX, Register, end_actor, named_actors
 
 START_S = 60.0
-
-_ALWAYS: dict[str, Any] = {
-    "lifetime": "detached",
-    "get_if_exists": True,
-    "max_restarts": -1,
-    "max_task_retries": 0,
-    "num_cpus": 0,
-}
 
 
 async def start_actors(settings: Settings) -> None:
@@ -28,7 +19,7 @@ async def start_actors(settings: Settings) -> None:
 
     Raises `UnavailableError` with the reason. Memory and sandboxes may still be loading afterwards.
     """
-    options = {**_ALWAYS, "namespace": settings.namespace}
+    options = lasting(settings)
     # One process after the other is quickest on few cores, and these two are all that a message needs: the
     # directory starts the rest of its fleet, and the first tool waits for the sandboxes if it must.
     start_session_actor(f"{SESSION_PREFIX}0", settings)
@@ -38,10 +29,8 @@ async def start_actors(settings: Settings) -> None:
             await directory.status.remote()
     except TimeoutError as error:
         raise UnavailableError(f"the directory actor did not start within {START_S:g} s") from error
-    node = ray.get_runtime_context().get_node_id()
-    SandboxActor.options(
-        name=f"{SANDBOX_PREFIX}{node}", max_concurrency=1_000, resources={"sandbox": 1}, **options
-    ).remote(settings)
+    # The first of the directory's rounds, which keep a sandbox actor on each machine that offers sandboxes.
+    await SandboxFleet(settings, Register(settings.namespace)).tend()
     MemoryActor.options(name=MEMORY, max_concurrency=1_000, **options).remote(settings)
 
 

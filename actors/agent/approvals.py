@@ -55,11 +55,15 @@ class Approvals:
         return name in self._policy.tools or name in log.state.approvals or self._toolbox.needs_approval(name)
 
 
+def is_due(tool: ToolState, clock: Clock) -> bool:
+    """A person was asked, and the time to answer is over."""
+    return tool.undecided and tool.approval is not None and tool.approval.expires_at <= clock.now()
+
+
 def expire_due(log: SessionLog, turn: TurnState, clock: Clock) -> None:
     """Stage the policy's decision where nobody decided in time."""
     for tool in turn.undecided():
-        assert tool.approval is not None
-        if tool.approval.expires_at <= clock.now():
+        if tool.approval is not None and is_due(tool, clock):
             log.stage(ApprovalExpired(tool.approval.id, tool.call.id, tool.approval.on_expiry), turn.id)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from ..core.clock import Clock
 from ..core.errors import CursorExpired, SessionExists, SessionNotFound, TurnNotFound
-from ..core.events import Event, SessionCreated, Spent, TurnCancelled, TurnCompleted, TurnFailed
+from ..core.events import Event, Origin, SessionCreated, Spent, TurnCancelled, TurnCompleted, TurnFailed
 from ..core.ids import NewId
 from ..core.messages import Usage
 from ..store.database import Database
@@ -43,6 +43,9 @@ class SessionRow:
     fingerprint: str | None
     """Of the request that created it, when that carried an Idempotency-Key."""
     spent: Spent
+    approvals: tuple[str, ...] = ()
+    """Names of the tools that a person must approve in it, beside those of the settings."""
+    forked_from: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +89,10 @@ class SessionBook:
         Found instead of made when it is there: True when it is new. Raises `CursorExpired` when that event
         was trimmed.
         """
-        if from_seq < source.oldest_seq:
-            raise CursorExpired(session_id=source.id, oldest_seq=source.oldest_seq)
-        past = await self._journal.read(source.id, after=0, limit=from_seq)
-        past = tuple(event for event in past if event.seq <= from_seq)
+        read = await self._journal.read(source.id, after=0, limit=from_seq)
+        past = tuple(event for event in read if event.seq <= from_seq)
+        if not past:
+            raise CursorExpired(session_id=source.id, oldest_seq=read[0].seq if read else source.oldest_seq)
         events = forked(past, session_id, new_id=new_id, now=self._clock.now())
         return await self._create(session_id, source.user_id, events, title=source.title, fingerprint=fingerprint)
 
@@ -98,7 +101,7 @@ class SessionBook:
     ) -> tuple[SessionRow, bool]:
         created = events[0].body
         assert isinstance(created, SessionCreated)
-        profile = Profile(title, created.system, created.metadata)
+        profile = Profile(title, created.system, created.metadata, created.approvals, created.forked_from)
         append = Append(session_id, user_id, FIRST_EPOCH, 0, events, profile=profile, fingerprint=fingerprint)
         try:
             await self._journal.append(append)
@@ -220,6 +223,8 @@ class SessionBook:
             oldest_seq=row.oldest_seq,
             fingerprint=row.fingerprint,
             spent=Spent(usage, row.cost_micros, row.cost_known),
+            approvals=profile.approvals,
+            forked_from=profile.forked_from,
         )
 
 

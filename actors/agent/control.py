@@ -16,7 +16,7 @@ def carry_out(order: Order, log: SessionLog) -> str | None:
         case Edit():
             _edit(order, log)
         case Withdraw():
-            return _waiting(log, order.message_id).id
+            return _withdrawn(order, log)
         case Pause():
             if not log.state.paused:
                 log.stage(SessionPaused())
@@ -31,9 +31,15 @@ def carry_out(order: Order, log: SessionLog) -> str | None:
 def _edit(order: Edit, log: SessionLog) -> None:
     if not order.content.strip():
         raise InvalidInput("the message is empty")
-    turn = _waiting(log, order.message_id)
-    if turn.content != order.content:
-        log.stage(MessageEdited(order.message_id, order.content), turn.id)
+    turn = log.state.turn_of(order.message_id)
+    if turn is None or turn.content != order.content:
+        log.stage(MessageEdited(order.message_id, order.content), _waiting(log, order.message_id).id)
+
+
+def _withdrawn(order: Withdraw, log: SessionLog) -> str | None:
+    """The turn to cancel."""
+    accepted = log.state.accepted.get(order.message_id)
+    return None if accepted is not None and accepted.withdrawn else _waiting(log, order.message_id).id
 
 
 def _waiting(log: SessionLog, message_id: str) -> TurnState:
@@ -48,14 +54,14 @@ def _waiting(log: SessionLog, message_id: str) -> TurnState:
 
 
 def _resolve(order: Resolve, log: SessionLog) -> None:
-    turn = log.state.running
-    asked = [t for t in turn.tools.values() if t.approval and t.approval.id == order.approval_id] if turn else []
+    state = log.state
+    if order.approval_id in state.decided:
+        if state.decided[order.approval_id] != order.decision:
+            raise ApprovalNotPending(session_id=state.session_id)
+        return
+    turn = state.running
+    asked = [t for t in turn.undecided() if t.approval and t.approval.id == order.approval_id] if turn else []
     if turn is None or not asked:
-        raise ApprovalNotFound(session_id=log.state.session_id)
-    tool, approval = asked[0], asked[0].approval
-    assert approval is not None
-    if not tool.undecided:
-        if approval.decision == order.decision:
-            return
-        raise ApprovalNotPending(session_id=log.state.session_id, turn_id=turn.id)
-    log.stage(ApprovalResolved(approval.id, tool.call.id, order.decision, order.reason, order.by), turn.id)
+        raise ApprovalNotFound(session_id=state.session_id)
+    body = ApprovalResolved(order.approval_id, asked[0].call.id, order.decision, order.reason, order.by)
+    log.stage(body, turn.id)

@@ -6,114 +6,94 @@ resident): the directory is rebuilt by asking them, and a wrong answer of it cos
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import structlog
 
-from ..core.errors import AtCapacity, GreenroomError, SessionNotFound
-from .host import HostStatus
+from ..core.clock import Clock
+from ..core.errors import AtCapacity, GreenroomError, SessionLost, SessionNotFound
+from .fleet import Fleet, FleetStatus, KnownHost
 from .journal import Journal
 
 PLACES_REMEMBERED = 200_000
 UNFINISHED_LOOKED_AT = 100_000
 WAKES_AT_ONCE = 100
-ROUNDS_TO_ARRIVE = 5
-"""A session that was sent to a host counts as there for so many rounds of care, whatever the host says."""
+WAKES_TOGETHER = 16
+LOOK_S = 1.0
+"""A round of care waits for its hosts so long; without any that answers, until the first one does."""
+
+WAKE_S = 2.0
+"""A round of care waits for its wakes so long; those that take longer go on beside it."""
 
 
-class Fleet(Protocol):
-    """The host processes, as the directory handles them. Every call has a deadline of its own."""
-
-    async def names(self) -> tuple[str, ...]:
-        """Hosts that exist."""
-        ...
-
-    async def nodes(self) -> int:
-        """Machines that can take hosts."""
-        ...
-
-    async def start(self) -> str:
-        """A new host, ready. Raises `AtCapacity` when no machine has room."""
-        ...
-
-    async def status(self, name: str) -> HostStatus | None:
-        """None when it does not answer."""
-        ...
-
-    async def wake(self, name: str, session_id: str) -> None:
-        """Activate a session there. Raises what the host raises."""
-        ...
-
-    async def stop(self, name: str) -> None:
-        """End an empty host."""
-        ...
-
-
-@dataclass(slots=True)
-class _Host:
-    sessions: set[str] = field(default_factory=set[str])
-    coming: dict[str, int] = field(default_factory=dict[str, int])
-    """Rounds that are left for sessions which were sent there and have not been seen."""
-    answers: bool = True
-    used: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FleetStatus:
-    """For people: sessions by host."""
-
-    hosts: dict[str, int]
-    silent: tuple[str, ...]
-    sessions: int
+_T = TypeVar("_T")
 
 
 class Directory:
     """Places sessions. Belongs to one event loop."""
 
     def __init__(
-        self, fleet: Fleet, journal: Journal, *, warm_per_node: int, max_per_node: int, sessions_per_host: int
+        self,
+        fleet: Fleet,
+        journal: Journal,
+        *,
+        clock: Clock,
+        warm_per_node: int,
+        max_per_node: int,
+        sessions_per_host: int,
+        silent_s: float,
     ) -> None:
         self._fleet = fleet
         self._journal = journal
+        self._clock = clock
         self._warm_per_node = warm_per_node
         self._max_per_node = max_per_node
         self._sessions_per_host = sessions_per_host
-        self._hosts: dict[str, _Host] = {}
+        self._silent_s = silent_s
+        self._hosts: dict[str, KnownHost] = {}
         self._places: OrderedDict[str, str] = OrderedDict()
         # One host is started at a time: the machine starts no two faster than one after the other.
         self._growing = asyncio.Lock()
         self._placing: dict[str, asyncio.Task[str]] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._watching: dict[str, asyncio.Task[None]] = {}
+        self._waking: dict[str, asyncio.Task[None]] = {}
+        self._retiring: dict[str, asyncio.Task[None]] = {}
+        self._wakes = asyncio.Semaphore(WAKES_TOGETHER)
+        self._stirred = asyncio.Event()
         self._logger = structlog.get_logger("greenroom.directory")
 
-    async def locate(self, session_id: str, *, failed: str | None = None, new: bool = False) -> str:
-        """The host of a session. `failed` names a host that did not answer the caller.
+    # Placement ----------------------------------------------------------------------------------------
+
+    async def locate(
+        self, session_id: str, *, failed: str | None = None, refused: str | None = None, new: bool = False
+    ) -> str:
+        """The host of a session. `failed` names a host that did not answer the caller, `refused` one that answered
+        and would not serve it.
 
         Raises `SessionNotFound` for one that is neither placed, nor in the journal, nor `new`: it would take a
         process for nothing.
         """
         if failed is not None and (host := self._hosts.get(failed)) is not None:
-            host.answers = False
+            host.missed(now=self._clock.monotonic())
+        if refused is not None and (host := self._hosts.get(refused)) is not None and not host.open:
+            host.drop(session_id)  # it has left
         if (name := self._known_place(session_id)) is not None:
             return name
-        placing = self._placing.get(session_id)
-        if placing is None:
+        if session_id not in self._placing:
             # Shared: two answers for one session would make two hosts take it from each other.
-            placing = self._placing[session_id] = asyncio.create_task(self._place(session_id, new=new))
-            placing.add_done_callback(lambda task: self._placed(session_id, task))
-        return await asyncio.shield(placing)
+            self._begin(self._placing, session_id, self._place(session_id, new=new))
+        return await asyncio.shield(self._placing[session_id])
 
     def _known_place(self, session_id: str) -> str | None:
         name = self._places.get(session_id)
-        if name is None or name not in self._hosts or not self._hosts[name].answers:
+        host = self._hosts.get(name) if name is not None else None
+        # A host that is about to leave runs on what it has.
+        if host is None or not (host.open or host.has(session_id)):
             return None
         self._places.move_to_end(session_id)
         return name
-
-    def _placed(self, session_id: str, task: "asyncio.Task[str]") -> None:
-        del self._placing[session_id]
-        if not task.cancelled():
-            task.exception()  # retrieved: those who asked may all have gone
 
     async def _place(self, session_id: str, *, new: bool) -> str:
         if not new and not await self._journal.exists(session_id):
@@ -125,14 +105,11 @@ class Directory:
         return name
 
     def _assign(self, session_id: str, name: str) -> None:
-        if (before := self._places.get(session_id)) is not None and before in self._hosts:
-            self._hosts[before].sessions.discard(session_id)
-            self._hosts[before].coming.pop(session_id, None)
+        before = self._hosts.get(self._places.get(session_id, ""))
+        if before is not None:
+            before.drop(session_id)
         self._places[session_id] = name
-        host = self._hosts[name]
-        host.sessions.add(session_id)
-        host.coming[session_id] = ROUNDS_TO_ARRIVE
-        host.used = True
+        self._hosts[name].expect(session_id, now=self._clock.monotonic())
         while len(self._places) > PLACES_REMEMBERED:
             self._places.popitem(last=False)
 
@@ -140,7 +117,7 @@ class Directory:
         roomy = [
             (len(host.sessions), name)
             for name, host in self._hosts.items()
-            if host.answers and len(host.sessions) < self._sessions_per_host
+            if host.open and len(host.sessions) < self._sessions_per_host
         ]
         return min(roomy)[1] if roomy else None
 
@@ -149,97 +126,180 @@ class Directory:
         async with self._growing:
             if (name := self._least_loaded()) is not None:
                 return name
-            if len(self._hosts) < self._max_per_node * max(1, await self._fleet.nodes()):
+            if self._staying() < self._max_per_node * max(1, await self._fleet.nodes()):
                 try:
                     return await self._start()
-                except AtCapacity:
-                    self._logger.warning("no machine has room for another session actor")
-            answering = [(len(host.sessions), name) for name, host in self._hosts.items() if host.answers]
+                except AtCapacity as error:
+                    self._logger.warning("no other session actor", reason=error.message)
+            answering = [(len(host.sessions), name) for name, host in self._hosts.items() if host.open]
             if not answering:
                 raise AtCapacity("no session actor answers", session_id=session_id)
             return min(answering)[1]
 
     async def _start(self) -> str:
         name = await self._fleet.start()
-        self._hosts.setdefault(name, _Host())
+        self._hosts.setdefault(name, KnownHost())
         return name
 
-    async def wake(self, session_id: str) -> None:
-        """Bring a session into memory. Raises what `locate` and its host raise."""
-        await self._fleet.wake(await self.locate(session_id), session_id)
+    def _staying(self) -> int:
+        return sum(1 for host in self._hosts.values() if not host.leaving)
+
+    # Care ---------------------------------------------------------------------------------------------
 
     async def tend(self) -> None:
-        """One round of care: see who lives, keep enough hosts warm, wake sessions that were cut off."""
+        """One round of care."""
+        await self.rescue()
+        await self.keep_warm()
+
+    async def rest(self, at_most_s: float) -> None:
+        """Return when a host was lost, or after that time."""
+        try:
+            async with asyncio.timeout(at_most_s):
+                await self._stirred.wait()
+        except TimeoutError:
+            return
+        self._stirred.clear()
+
+    async def rescue(self) -> None:
+        """See who lives, empty the hosts that have to go, wake the sessions that were cut off."""
         # Asked first: a turn that is unfinished now and resident nowhere afterwards was cut off.
         unfinished = await self._journal.unfinished(limit=UNFINISHED_LOOKED_AT)
         await self.look()
-        try:
-            await self._keep_warm()
-        except AtCapacity as error:
-            self._logger.warning("not enough session actors are warm", reason=error.message)
-        await self._wake(unfinished)
+        await self._retire()
+        await self._wake_all(unfinished)
 
     async def look(self) -> None:
         """See which hosts live and what is resident there."""
         names = await self._fleet.names()
         for gone in set(self._hosts) - set(names):
-            del self._hosts[gone]
-        async with asyncio.TaskGroup() as group:
-            asked = {name: group.create_task(self._fleet.status(name)) for name in names}
-        for name, task in asked.items():
-            self._note(name, task.result())
+            self._remove(gone)
+        for name in names:
+            if name not in self._asking:
+                self._begin(self._asking, name, self._look_at(name))
+        # Nobody waits for a host that was silent before: it is asked all the same, and heard when it answers.
+        unknown = KnownHost()
+        waited = {self._asking[name] for name in names if self._hosts.get(name, unknown).silent_since is None}
+        if waited:
+            _, waited = await asyncio.wait(waited, timeout=LOOK_S)
+        while waited and not any(host.open for host in self._hosts.values()):
+            _, waited = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        now = self._clock.monotonic()
+        for name, host in self._hosts.items():
+            if host.sessions and host.silent_since is not None and now - host.silent_since >= self._silent_s:
+                self._logger.warning("host given up", host=name, silent_s=now - host.silent_since)
+                # Should it still run them, the journal's epoch stops it when they are woken elsewhere.
+                host.lose(now=now)
 
-    def _note(self, name: str, status: HostStatus | None) -> None:
-        host = self._hosts.setdefault(name, _Host())
-        host.answers = status is not None and not status.draining
-        if status is None:
+    async def _look_at(self, name: str) -> None:
+        try:
+            status = await self._fleet.status(name)
+        except SessionLost:
+            self._lost(name)
             return
-        host.coming = {
-            session_id: rounds - 1
-            for session_id, rounds in host.coming.items()
-            if rounds > 1 and session_id not in status.sessions
-        }
-        host.sessions = {*status.sessions, *host.coming}
-        host.used = host.used or bool(host.sessions)
-        for session_id in status.sessions:
-            self._places.setdefault(session_id, name)
+        host, now = self._hosts.setdefault(name, KnownHost()), self._clock.monotonic()
+        if status is None:
+            host.missed(now=now)
+            return
+        # Of a session that was placed elsewhere meanwhile it has an old copy.
+        resident = {s for s in status.sessions if self._places.setdefault(s, name) == name}
+        host.answered(resident, draining=status.draining, now=now)
+        if name not in self._watching:
+            self._begin(self._watching, name, self._watch(name))
 
-    async def _keep_warm(self) -> None:
-        """Hosts beyond the warm number that are empty go; with one session a host, used ones go too."""
-        nodes = await self._fleet.nodes()
-        warm, dedicated = self._warm_per_node * nodes, self._sessions_per_host == 1
-        for name in list(self._hosts):
-            empty = self._empty()
-            spare = len(empty) > warm if dedicated else len(self._hosts) > warm
-            # Asked again for each: while one is ended, another may get a session.
-            if name in empty and (spare or (dedicated and self._hosts[name].used)):
-                del self._hosts[name]
-                await self._fleet.stop(name)
-        missing = warm - (len(self._empty()) if dedicated else len(self._hosts))
-        room = self._max_per_node * nodes - len(self._hosts)
-        for _ in range(min(missing, room)):
-            async with self._growing:
-                await self._start()
+    async def _watch(self, name: str) -> None:
+        await self._fleet.ended(name)
+        self._lost(name)
+        self._stirred.set()
 
-    def _empty(self) -> list[str]:
-        return [name for name, host in self._hosts.items() if host.answers and not host.sessions]
+    def _lost(self, name: str) -> None:
+        if (host := self._hosts.get(name)) is not None:
+            host.lose(now=self._clock.monotonic())
 
-    async def _wake(self, unfinished: tuple[str, ...]) -> None:
-        resident = {session_id for host in self._hosts.values() for session_id in host.sessions - host.coming.keys()}
-        cut_off = [session_id for session_id in unfinished if session_id not in resident]
+    def _remove(self, name: str) -> None:
+        self._hosts.pop(name, None)
+        for tasks in (self._asking, self._watching):
+            if (task := tasks.get(name)) is not None:
+                task.cancel()
+
+    async def _retire(self) -> None:
+        for name, within_s in (await self._fleet.leaving()).items():
+            host = self._hosts.get(name)
+            if host is not None and not host.leaving:
+                host.leaving = True
+                self._logger.info("host has to go", host=name, within_s=within_s, sessions=len(host.sessions))
+                self._begin(self._retiring, name, self._fleet.retire(name, within_s=within_s))
+
+    async def _wake_all(self, unfinished: tuple[str, ...]) -> None:
+        cut_off = [session_id for session_id in unfinished if not self._resident(session_id)]
         for session_id in cut_off[:WAKES_AT_ONCE]:
-            place = self._hosts.get(self._places.get(session_id, ""))
-            # A host that is silent may still be running the turn: it gets until it is known to be gone.
-            if place is not None and not place.answers:
-                continue
+            if session_id not in self._waking:
+                self._begin(self._waking, session_id, self._wake_one(session_id))
+        if self._waking:
+            await asyncio.wait(self._waking.values(), timeout=WAKE_S)
+
+    def _resident(self, session_id: str) -> bool:
+        host = self._hosts.get(self._places.get(session_id, ""))
+        # A host that has just fallen silent may still be running the turn.
+        if host is None or session_id not in host.sessions:
+            return False
+        return host.silent_since is not None or session_id not in host.coming
+
+    async def _wake_one(self, session_id: str) -> None:
+        async with self._wakes:
             try:
                 await self.wake(session_id)
             except GreenroomError as error:
                 self._logger.warning("session not woken", session_id=session_id, error=error.message)
 
+    async def wake(self, session_id: str) -> None:
+        """Bring a session into memory. Raises what `locate` and its host raise."""
+        await self._fleet.wake(await self.locate(session_id), session_id)
+
+    async def keep_warm(self) -> None:
+        """Hosts beyond the warm number that are empty go; with one session a host, used ones go too."""
+        nodes = await self._fleet.nodes()
+        warm, dedicated = self._warm_per_node * nodes, self._sessions_per_host == 1
+        for name in list(self._hosts):
+            empty = self._empty()
+            spare = len(empty) > warm if dedicated else self._staying() > warm
+            # Asked again for each: while one is ended, another may get a session.
+            if name in empty and (spare or (dedicated and self._hosts[name].used)):
+                self._remove(name)
+                await self._fleet.stop(name)
+        missing = warm - (len(self._empty()) if dedicated else self._staying())
+        room = self._max_per_node * nodes - self._staying()
+        try:
+            for _ in range(min(missing, room)):
+                async with self._growing:
+                    await self._start()
+        except AtCapacity as error:
+            self._logger.warning("not enough session actors are warm", reason=error.message)
+
+    def _empty(self) -> list[str]:
+        return [name for name, host in self._hosts.items() if host.open and not host.sessions]
+
     def status(self) -> FleetStatus:
         return FleetStatus(
             hosts={name: len(host.sessions) for name, host in sorted(self._hosts.items())},
-            silent=tuple(sorted(name for name, host in self._hosts.items() if not host.answers)),
+            silent=tuple(sorted(name for name, host in self._hosts.items() if host.silent_since is not None)),
             sessions=sum(len(host.sessions) for host in self._hosts.values()),
+            leaving=tuple(sorted(name for name, host in self._hosts.items() if host.leaving)),
         )
+
+    def close(self) -> None:
+        """Stop what goes on beside the rounds."""
+        for tasks in (self._asking, self._watching, self._waking, self._retiring):
+            for task in list(tasks.values()):
+                task.cancel()
+
+    def _begin(self, tasks: "dict[str, asyncio.Task[_T]]", key: str, work: Coroutine[Any, Any, _T]) -> None:
+        """Something that goes on beside the rounds, once at a time for each key."""
+
+        def ended(task: "asyncio.Task[_T]") -> None:
+            if tasks.get(key) is task:
+                del tasks[key]
+            if not task.cancelled() and (error := task.exception()) and not isinstance(error, GreenroomError):
+                self._logger.error("care failed", key=key, exc_info=error)
+
+        tasks[key] = asyncio.create_task(work)
+        tasks[key].add_done_callback(ended)

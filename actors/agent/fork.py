@@ -18,6 +18,7 @@ from ..core.events import (
     Event,
     HistoryTrimmed,
     MessageAccepted,
+    MessageCompleted,
     MessageSteered,
     Origin,
     SessionCreated,
@@ -25,10 +26,12 @@ from ..core.events import (
     SessionResumed,
     Spent,
     ToolCompleted,
+    ToolRequested,
     TurnCancelled,
     UsageUpdated,
 )
 from ..core.ids import NewId
+from ..core.messages import ToolCall
 from .state import SessionState
 
 _LEFT_OUT = (SessionCreated, HistoryTrimmed, SessionPaused, SessionResumed, UsageUpdated)
@@ -69,6 +72,9 @@ class _Copy:
         turn = self._state.running
         if turn is None:
             return
+        for call in self._asked_for(turn.id):
+            if call.id not in turn.tools:  # cut between the answer and its requests
+                self._stage(now, turn.id, ToolRequested(call))
         for tool in turn.open_calls():
             if tool.undecided:
                 assert tool.approval is not None
@@ -76,6 +82,11 @@ class _Copy:
             said = "Its outcome is not part of this copy of the conversation."
             self._stage(now, turn.id, ToolCompleted(tool.call.id, tool.call.name, said, error="stopped"))
         self._stage(now, turn.id, TurnCancelled((), turn.steps, Spent()))
+
+    def _asked_for(self, turn_id: str) -> tuple[ToolCall, ...]:
+        """The calls of a turn's newest answer."""
+        of_turn = (event.body for event in reversed(self.events) if event.turn_id == turn_id)
+        return next((body.tool_calls for body in of_turn if isinstance(body, MessageCompleted)), ())
 
     def _stage(self, at: datetime, turn_id: str | None, body: Body) -> None:
         event = Event(self._state.last_seq + 1, self._state.session_id, turn_id, at, body)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ..core import telemetry
 from ..core.clock import Clock
-from ..core.errors import AtCapacity, Draining, GreenroomError, NotHere, SessionExists, SessionNotFound
+from ..core.errors import AtCapacity, Draining, NotHere, SessionExists, SessionNotFound
 from ..core.events import SessionCreated
 from ..sandbox.base import Sandboxes
 from .journal import FIRST_EPOCH, Journal
@@ -34,6 +34,14 @@ class HostStatus:
     sessions: tuple[str, ...]
     running: int
     draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Arriving:
+    """A session on its way into memory, brought for a user; for None, whoever owns it."""
+
+    user_id: str | None
+    task: asyncio.Task[Session]
 
 
 class SessionHost:
@@ -64,7 +72,7 @@ class SessionHost:
         self._idle_s = idle_s
         self._delta_interval_s = delta_interval_s
         self._sessions: dict[str, Session] = {}
-        self._arriving: dict[str, asyncio.Task[Session]] = {}
+        self._arriving: dict[str, _Arriving] = {}
         self._awaited: Counter[str] = Counter()
         self._draining = False
 
@@ -114,7 +122,7 @@ class SessionHost:
 
     async def sweep(self) -> int:
         """Passivate what was idle for too long; how many it was. Decide what nobody decided in time."""
-        for session in [s for s in self._sessions.values() if s.log.state.status == "waiting"]:
+        for session in [s for s in self._sessions.values() if s.overdue]:
             await self._attend(session)
         limit = self._clock.monotonic() - self._idle_s
         idle = [s for s in self._sessions.values() if not s.busy and s.touched < limit]
@@ -136,15 +144,17 @@ class SessionHost:
         elif not activate:
             raise NotHere(session_id=command.session_id)
         else:
-            session = await self._arrive(command.session_id, lambda: self._open(command))
+            session = await self._arrive(command.session_id, command.user_id, lambda: self._open(command))
             session.check_owner(command.user_id)
         return session, await self._touching(session, session.submit(command))
 
     async def _attend(self, session: Session) -> None:
         try:
             await session.attend()
-        except GreenroomError:
-            return  # it is lost here, and was told so itself
+        except Exception:
+            if session.log.lost is None:
+                raise
+            # Lost here, as it was told itself: that is no trouble of the others.
 
     async def _touching(self, session: Session, call: Awaitable[_T]) -> _T:
         try:
@@ -162,20 +172,30 @@ class SessionHost:
         if session is None:
             if not activate:
                 raise NotHere(session_id=session_id)
-            session = await self._arrive(session_id, lambda: self._activate(session_id))
+            session = await self._arrive(session_id, user_id, lambda: self._activate(session_id, user_id))
         if user_id is not None:
             session.check_owner(user_id)
         session.touched = self._clock.monotonic()
         return session
 
-    async def _arrive(self, session_id: str, bring: Callable[[], Awaitable[Session]]) -> Session:
+    async def _arrive(self, session_id: str, user_id: str | None, bring: Callable[[], Awaitable[Session]]) -> Session:
         """Bring a session into memory once, however many ask for it, and whoever of them gives up."""
-        arriving = self._arriving.get(session_id)
-        if arriving is None:
-            self._make_room()
-            arriving = asyncio.create_task(self._bring(bring), name=f"arrive {session_id}")
-            self._arriving[session_id] = arriving
-            arriving.add_done_callback(lambda task: self._arrived(session_id, task))
+        while (session := self._sessions.get(session_id)) is None:
+            arriving = self._arriving.get(session_id) or self._set_out(session_id, user_id, bring)
+            if arriving.user_id in (None, user_id):
+                return await self._joined(session_id, arriving.task)
+            # Brought for somebody else, who may have no right to it: seen first, so that it arrives once.
+            await asyncio.wait([arriving.task])
+        return session
+
+    def _set_out(self, session_id: str, user_id: str | None, bring: Callable[[], Awaitable[Session]]) -> _Arriving:
+        self._make_room()
+        task = asyncio.create_task(self._bring(bring), name=f"arrive {session_id}")
+        task.add_done_callback(lambda task: self._arrived(session_id, task))
+        arriving = self._arriving[session_id] = _Arriving(user_id, task)
+        return arriving
+
+    async def _joined(self, session_id: str, arriving: asyncio.Task[Session]) -> Session:
         # Counted until the caller has it in hand: it must not be pushed out to make room in between.
         self._awaited[session_id] += 1
         try:
@@ -211,9 +231,9 @@ class SessionHost:
             raise AtCapacity(capacity=self._capacity)
         self._drop(min(idle, key=lambda session: session.touched))
 
-    async def _activate(self, session_id: str) -> Session:
+    async def _activate(self, session_id: str, user_id: str | None) -> Session:
         started = self._clock.monotonic()
-        activation = await self._journal.activate(session_id)
+        activation = await self._journal.activate(session_id, user_id)
         state = SessionState(session_id)
         for event in activation.events:
             state.apply(event)
@@ -229,7 +249,7 @@ class SessionHost:
         try:
             await session.submit(command)
         except SessionExists:
-            return await self._activate(command.session_id)
+            return await self._activate(command.session_id, command.user_id)
         return session
 
     def _session(

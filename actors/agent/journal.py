@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from ..core.events import Event
+from ..core.events import Event, Origin
 from ..ledger.book import AttemptEntry
 
 
@@ -23,6 +23,8 @@ class Profile:
     title: str | None
     system: str | None
     metadata: dict[str, Any]
+    approvals: tuple[str, ...] = ()
+    forked_from: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,11 @@ class Journal(Protocol):
         """Raises `Fenced`, `SessionExists` (when it creates) or `StoreUnavailable`."""
         ...
 
-    async def activate(self, session_id: str) -> Activation:
-        """Take the session over. Raises `SessionNotFound` or `StoreUnavailable`."""
+    async def activate(self, session_id: str, user_id: str | None = None) -> Activation:
+        """Take the session over. Raises `SessionNotFound` or `StoreUnavailable`.
+
+        With `user_id` only from that user's session: of another's nothing changes, and it is not found.
+        """
         ...
 
     async def read(self, session_id: str, *, after: int, limit: int) -> tuple[Event, ...]:

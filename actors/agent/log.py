@@ -106,7 +106,7 @@ class SessionLog:
         state = self.state
         profile = None
         if self._durable == 0 or state.title != self._title_written:
-            profile = Profile(state.title, state.system, state.metadata)
+            profile = Profile(state.title, state.system, state.metadata, state.approvals, state.forked_from)
             self._title_written = state.title
         return Append(
             state.session_id,
@@ -131,6 +131,10 @@ class SessionLog:
             self._show()
         else:
             self._show_later = asyncio.get_running_loop().call_later(wait, self._show)
+
+    def previewed(self, kind: Kind, item_id: str) -> str:
+        """What was shown of an item that is still being written."""
+        return self._previews.text(kind, item_id)
 
     def clear_previews(self) -> None:
         """What was previewed is now told by events, or was given up."""

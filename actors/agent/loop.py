@@ -18,7 +18,7 @@ from .log import SessionLog
 from .model_call import ModelCall, account
 from .parking import Parked
 from .state import TurnState
-from .tool_calls import ToolCalls, close_open, lose_started
+from .tool_calls import ToolCalls, lose_started
 
 _STOPS: dict[str, StopReason] = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
 
@@ -52,7 +52,7 @@ class TurnLoop:
         except Parked as parked:
             log.stage(TurnWaiting(parked.reason), turn.id)
         except TimeoutError:
-            close_open(log, turn, reason="the turn ran out of time")
+            self._tools.close_open(log, turn, reason="the turn ran out of time")
             log.stage(TurnCompleted("timeout", turn.steps, turn.spent), turn.id)
         except (ConflictError, StoreUnavailable):
             raise
@@ -84,7 +84,7 @@ class TurnLoop:
     def abandon(self, log: SessionLog, turn: TurnState, lost_attempts: tuple[str, ...]) -> None:
         """Stage that a turn was cancelled of which nothing is under way in this process."""
         self._lose(log, turn, lost_attempts)
-        close_open(log, turn, reason="the turn was cancelled")
+        self._tools.close_open(log, turn, reason="the turn was cancelled")
         log.stage(TurnCancelled((), turn.steps, turn.spent), turn.id)
 
     def _lose(self, log: SessionLog, turn: TurnState, lost_attempts: tuple[str, ...]) -> None:
@@ -112,13 +112,13 @@ class TurnLoop:
         log.stage(TurnCompleted(stop, turn.steps, turn.spent), turn.id)
 
     def _failed(self, log: SessionLog, turn: TurnState, failure: Failure) -> None:
-        close_open(log, turn, reason="the turn failed")
+        self._tools.close_open(log, turn, reason="the turn failed")
         log.stage(TurnFailed(failure, turn.steps, turn.spent), turn.id)
 
     async def _cancelled(self, log: SessionLog, turn: TurnState) -> None:
         if log.lost is not None:
             raise log.lost  # it is not the turn that was cancelled: this process has to leave it to another
-        running = close_open(log, turn, reason="the turn was cancelled")
+        running = self._tools.close_open(log, turn, reason="the turn was cancelled")
         log.stage(TurnCancelled(running or ("model",), turn.steps, turn.spent), turn.id)
         async with asyncio.timeout(CLOSING_S):
             await log.flush()

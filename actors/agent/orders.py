@@ -11,7 +11,7 @@ from ..core.events import Decision
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Change a message that still waits. Raises `MessageNotWaiting` once its turn has begun."""
+    """Change a message that still waits. Raises `MessageNotWaiting` once its turn has begun with other words."""
 
     message_id: str
     content: str
@@ -19,7 +19,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Take a message back that still waits: its turn ends as cancelled. Raises `MessageNotWaiting` otherwise."""
+    """Take a message back that still waits: its turn ends as cancelled. Raises `MessageNotWaiting` once that began."""
 
     message_id: str
 

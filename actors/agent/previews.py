@@ -51,6 +51,11 @@ class Previews:
             live.pieces.append(text)
             live.length += len(text)
 
+    def text(self, kind: Kind, item_id: str) -> str:
+        """An item as far as it is kept."""
+        live = self._live.get(f"{kind}:{item_id}")
+        return live.text() if live else ""
+
     def clear(self) -> None:
         """The items are complete, or given up: events tell the rest."""
         self._live.clear()

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from ..core import telemetry
 from ..core.errors import GreenroomError
 from ..core.events import TurnCancelled, TurnFailed
 from .sessions import ToolOutcome, TurnResult
@@ -17,27 +18,47 @@ class Results:
     """Belongs to one event loop."""
 
     _ended: dict[str, TurnResult] = field(default_factory=dict[str, TurnResult])
-    _waiters: dict[str, asyncio.Future[TurnResult]] = field(default_factory=dict[str, "asyncio.Future[TurnResult]"])
+    _ending: set[str] = field(default_factory=set[str])
+    _waiters: dict[str, asyncio.Future[TurnResult | None]] = field(
+        default_factory=dict[str, "asyncio.Future[TurnResult | None]"]
+    )
 
     def get(self, turn_id: str) -> TurnResult | None:
         """The result of a turn that ended here of late."""
         return self._ended.get(turn_id)
 
+    def expect(self, turn: TurnState) -> None:
+        """The turn's end is staged; `put` follows when it is durable."""
+        self._ending.add(turn.id)
+
+    def expects(self, turn_id: str) -> bool:
+        return turn_id in self._ending
+
     def put(self, result: TurnResult) -> None:
         """The turn's end is durable: tell those who wait."""
+        self._ending.discard(result.turn_id)
         self._ended[result.turn_id] = result
+        telemetry.TURNS.labels(result.status, result.stop_reason).inc()
         while len(self._ended) > KEPT:
             del self._ended[next(iter(self._ended))]
         if waiter := self._waiters.pop(result.turn_id, None):
             waiter.set_result(result)
 
     async def wait(self, turn_id: str, wait_s: float) -> TurnResult | None:
-        """The result of a turn that is under way; None when it takes longer. Raises the reason of `fail`."""
+        """The result of a turn that is under way; None when it takes longer, and at `release`.
+
+        Raises the reason of `fail`.
+        """
         waiter = self._waiters.get(turn_id)
         if waiter is None:
             waiter = self._waiters[turn_id] = asyncio.get_running_loop().create_future()
         done_now, _ = await asyncio.wait([waiter], timeout=wait_s)
         return waiter.result() if done_now else None
+
+    def release(self) -> None:
+        """Nothing goes on here until a person says so: those who wait for a turn need not, but for its end alone."""
+        for turn_id in self._waiters.keys() - self._ending:
+            self._waiters.pop(turn_id).set_result(None)
 
     def fail(self, reason: GreenroomError) -> None:
         """Nothing will be known here any more."""

@@ -10,23 +10,19 @@ from ..core.errors import (
     Draining,
     GreenroomError,
     IdempotencyKeyReused,
-    InboxFull,
-    InvalidInput,
-    SessionBusy,
     SessionLost,
     SessionNotFound,
 )
 from ..core.events import (
-    MessageAccepted,
     MessageSteered,
     Spent,
     TurnCompleted,
-    TurnQueued,
     TurnResumed,
     TurnStarted,
 )
-from .approvals import expire_due
+from .approvals import expire_due, is_due
 from .control import carry_out
+from .inbox import counted, position_of, take_in, waiting
 from .log import SessionLog, retrieve
 from .loop import TurnLoop
 from .orders import Order
@@ -76,75 +72,61 @@ class Session:
         """A turn runs, or will without anybody asking: the session must stay resident."""
         return self._running is not None or self.log.state.status == "running"
 
+    @property
+    def overdue(self) -> bool:
+        """A person was asked and has not answered in time."""
+        turn = self.log.state.running
+        return turn is not None and any(is_due(tool, self.clock) for tool in turn.undecided())
+
     def check_owner(self, user_id: str) -> None:
         """Raises `SessionNotFound` to anybody but the owner."""
         if self.log.state.user_id != user_id:
             raise SessionNotFound(session_id=self.session_id)
 
+    @property
+    def _gone(self) -> bool:
+        # While a turn still ends here, what comes is taken in: sent elsewhere, it would take the turn away from here.
+        return self._leaving and self._running is None
+
     # Messages -----------------------------------------------------------------------------------------
 
     async def submit(self, command: Submit) -> Receipt:
         """See `Sessions.submit`."""
-        if self._leaving:
+        if self._gone:
             raise Draining
         if known := self.log.state.accepted.get(command.message_id):
             return await self._known(command, known)
-        telemetry.INBOX_RECEIVED.inc()
-        try:
-            receipt = await self._accept(command)
-        except BaseException:
-            telemetry.INBOX_REJECTED.inc()
-            raise
-        telemetry.INBOX_ENQUEUED.inc()
-        return receipt
+        with counted():
+            return await self._accept(command)
 
     async def _known(self, command: Submit, known: Accepted) -> Receipt:
         """The message came before, in this very request or in one that was repeated."""
         if known.fingerprint != command.fingerprint:
             raise IdempotencyKeyReused(session_id=self.session_id, turn_id=known.turn_id)
         await self.log.flush()
-        return Receipt(self.session_id, known.turn_id, command.message_id, known.seq, self._position(known.turn_id))
+        position = position_of(self.log.state, known.turn_id)
+        return Receipt(self.session_id, known.turn_id, command.message_id, known.seq, position)
 
     async def _accept(self, command: Submit) -> Receipt:
-        state = self.log.state
-        if not command.content.strip():
-            raise InvalidInput("the message is empty")
-        if command.on_busy == "reject":
-            if state.head is not None:
-                raise SessionBusy(session_id=self.session_id, turn_id=state.head.id)
-        elif len(state.turns) > self.inbox_max:
-            raise InboxFull(session_id=self.session_id, limit=self.inbox_max)
-        on_busy = "enqueue" if command.on_busy == "reject" else command.on_busy
-        body = MessageAccepted(command.message_id, command.content, command.model, on_busy, command.fingerprint)
-        accepted = self.log.stage(body, command.turn_id)
-        if position := self._position(command.turn_id):
-            self.log.stage(TurnQueued(command.message_id, position), command.turn_id)
-        if on_busy == "interrupt":
-            await self._interrupt()
+        receipt = take_in(self.log, command, inbox_max=self.inbox_max)
+        if command.on_busy == "interrupt":
+            self._interrupt()
         self.start_next()
         await self.log.flush()
-        return Receipt(self.session_id, command.turn_id, command.message_id, accepted.seq, position)
-
-    def _position(self, turn_id: str) -> int:
-        turns = list(self.log.state.turns)
-        return turns.index(turn_id) if turn_id in turns else 0
+        return receipt
 
     def inbox(self) -> tuple[Waiting, ...]:
         """See `Sessions.inbox`."""
-        return tuple(
-            Waiting(turn.message_id, turn.id, turn.content, turn.on_busy, position)
-            for position, turn in enumerate(self.log.state.turns.values())
-            if not turn.running
-        )
+        return waiting(self.log.state)
 
     # Turns --------------------------------------------------------------------------------------------
 
     def start_next(self) -> None:
         """Begin, go on with, or take over the turn at the head of the mailbox, unless one runs or may not."""
         turn = self.log.state.head
-        if self._running is not None or self._leaving or turn is None:
+        if self._running is not None or self._leaving or self.log.lost is not None:
             return
-        if self.log.state.paused or (turn.waiting and turn.undecided()):
+        if turn is None or turn.blocked or self.log.state.paused:
             return
         recoverable = True
         if turn.waiting:
@@ -168,20 +150,21 @@ class Session:
             self.log.stage(MessageSteered(turn.message_id, into.id), turn.id)
             self.log.stage(TurnCompleted("steered", 0, Spent()), turn.id)
         if steers:
-            # Shielded: their ends are told although the turn that took them is cancelled at this moment.
-            telling = asyncio.create_task(self._tell_when_durable(steers))
-            telling.add_done_callback(retrieve)
-            await asyncio.shield(telling)
+            await asyncio.shield(self._tell_when_durable(steers))
 
-    async def _tell_when_durable(self, turns: list[TurnState]) -> None:
+    def _tell_when_durable(self, turns: list[TurnState]) -> "asyncio.Task[None]":
+        """In a task of its own: those who wait are told although whoever asked for the end goes away."""
+        for turn in turns:
+            self._results.expect(turn)
+        telling = asyncio.create_task(self._tell_later(turns), name=f"tell {self.session_id}")
+        telling.add_done_callback(retrieve)
+        return telling
+
+    async def _tell_later(self, turns: list[TurnState]) -> None:
         await self.log.flush()
         for turn in turns:
-            self._tell(turn)
-
-    def _tell(self, turn: TurnState) -> None:
-        result = result_of(self.session_id, turn)
-        self._results.put(result)
-        telemetry.TURNS.labels(result.status, result.stop_reason).inc()
+            self._results.put(result_of(self.session_id, turn))
+        self._release()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         running, self._running = self._running, None
@@ -195,10 +178,19 @@ class Session:
             self.log.lose(SessionLost(session_id=self.session_id))
             return
         if turn.outcome is not None:
-            self._tell(turn)
+            if turn.waiting:  # cancelled while it was parked: its end may still be on its way
+                self._tell_when_durable([turn])
+            else:
+                self._results.put(result_of(self.session_id, turn))
             status = turn.outcome.type.removeprefix("turn.")
             telemetry.TURN_SECONDS.labels(status).observe(self.touched - running.since)
         self.start_next()
+        self._release()
+
+    def _release(self) -> None:
+        """Where nothing goes on until a person says so, those who wait for a turn need not."""
+        if not self.busy:
+            self._results.release()
 
     def _lost(self, reason: GreenroomError) -> None:
         """Nothing more can be written here: tell all who wait, stop what runs, and leave memory."""
@@ -208,10 +200,17 @@ class Session:
         self.on_lost(self)
 
     async def result(self, turn_id: str, *, wait_s: float) -> TurnResult | None:
-        """How a turn of this process ended; None when it is still under way after `wait_s`, or unknown here."""
+        """How a turn of this process ended; None when it is still under way after `wait_s`, or unknown here.
+
+        None at once as well when nothing goes on until a person decides, or resumes the session.
+        """
         if done := self._results.get(turn_id):
             return done
-        if turn_id not in self.log.state.turns and (self._running is None or self._running.turn.id != turn_id):
+        if self.log.lost is not None:
+            raise self.log.lost
+        under_way = self._running is not None and self._running.turn.id == turn_id
+        to_come = self.busy and turn_id in self.log.state.turns
+        if not (under_way or to_come or self._results.expects(turn_id)):
             return None
         return await self._results.wait(turn_id, wait_s)
 
@@ -219,57 +218,71 @@ class Session:
 
     async def control(self, order: Order) -> None:
         """See `Sessions.control`."""
-        if self._leaving:
+        if self._gone:
             raise Draining
-        if (cancelled := carry_out(order, self.log)) is not None:
+        self._expire()  # so that nobody approves what has expired
+        try:
+            cancelled = carry_out(order, self.log)
+        except GreenroomError:
+            await self.attend()
+            raise
+        if cancelled is not None:
             await self.cancel(cancelled)
         self.start_next()
         await self.log.flush()
 
     async def attend(self) -> None:
         """Do what time asks for: decide for those who did not, go on with what may."""
-        if (turn := self.log.state.running) is not None:
-            expire_due(self.log, turn, self.clock)
+        self._expire()
         self.start_next()
         await self.log.flush()
+
+    def _expire(self) -> None:
+        if (turn := self.log.state.running) is not None:
+            expire_due(self.log, turn, self.clock)
 
     async def cancel(self, turn_id: str) -> TurnResult | None:
         """See `Sessions.cancel`."""
         turn = self.log.state.turns.get(turn_id)
-        if turn is None:
-            await self.log.flush()  # its end may be staged and not yet written
-            return self._results.get(turn_id)
-        if self._running is not None and self._running.turn is turn:
-            await self._cancel_running(self._running)
-            await self.log.flush()
-            return await self.result(turn_id, wait_s=CANCEL_S)
-        self._abandon(turn)
-        self.start_next()
-        await self.log.flush()
-        self._tell(turn)
-        return self._results.get(turn_id)
+        if turn is not None and self._running is not None and self._running.turn is turn:
+            self._cancel_running(self._running)
+        elif turn is not None:
+            self._abandon(turn)
+            self.start_next()
+        await self.log.flush()  # its end may be staged and not yet written
+        return await self.result(turn_id, wait_s=CANCEL_S)
 
-    async def _interrupt(self) -> None:
+    def _interrupt(self) -> None:
         """Cancel the turn that was begun, without waiting until it has ended."""
         if self._running is not None:
-            await self._cancel_running(self._running)
+            self._cancel_running(self._running)
         elif (turn := self.log.state.running) is not None:
             self._abandon(turn)
 
     def _abandon(self, turn: TurnState) -> None:
-        """Stage the end of a turn of which nothing is under way here."""
+        """Stage the end of a turn of which nothing is under way here, and see that it is told."""
         self.loop.abandon(self.log, turn, self.open_attempts.pop(turn.id, ()))
+        self._tell_when_durable([turn])
 
-    async def _cancel_running(self, running: _Running) -> None:
+    def _cancel_running(self, running: _Running) -> None:
         # Once: a second cancel would interrupt the writing of how the first one ended.
-        if running.cancelled:
-            return
-        running.cancelled = True
-        await asyncio.sleep(0)  # a task that is cancelled before its first step writes nothing at all
+        if not running.cancelled:
+            running.cancelled = True
+            # Later: a task that is cancelled before its first step writes nothing at all.
+            asyncio.get_running_loop().call_soon(self._stop, running)
+
+    def _stop(self, running: _Running) -> None:
         # A turn that has its end staged is over; only its writing is under way, which must not be cut off.
-        if running.turn.outcome is None and running.turn.waiting:
+        if running.turn.outcome is not None:
+            return
+        if self._running is None:  # it was parked in this very moment
             self._abandon(running.turn)
-        elif running.turn.outcome is None:
+            self.start_next()
+        elif self._running is not running:  # and was resumed
+            self._cancel_running(self._running)
+        elif running.turn.waiting:  # its parking is being written
+            self.loop.abandon(self.log, running.turn, ())
+        else:
             running.task.cancel()
 
     async def leave(self, *, grace_s: float, reason: GreenroomError | None = None) -> None:
@@ -284,7 +297,6 @@ class Session:
             return
         task = self._running.task
         await asyncio.wait([task], timeout=grace_s)
-        if not task.done():
-            # Lost, not cancelled: the turn has not ended, it goes on elsewhere.
-            self.log.lose(reason)
-            await asyncio.wait([task], timeout=CANCEL_S)
+        # Lost, not cancelled: a turn that has not ended by now goes on elsewhere.
+        self.log.lose(reason)
+        await asyncio.wait([task], timeout=CANCEL_S)

@@ -103,7 +103,10 @@ class Sessions(Protocol):
         ...
 
     async def chat(self, command: Submit, *, wait_s: float) -> TurnResult | Receipt:
-        """Accept a message and wait for its turn; the receipt when that takes longer than `wait_s`."""
+        """Accept a message and wait for its turn; the receipt when that takes longer than `wait_s`.
+
+        The receipt at once when the session waits for a person, or is paused.
+        """
         ...
 
     async def follow(self, session_id: str, user_id: str, *, after: int, seen: Seen, wait_s: float) -> Batch:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from ..core.errors import CursorExpired, Fenced, GreenroomError, SessionExists, SessionNotFound, StoreUnavailable
-from ..core.events import Event, SessionCreated, UsageUpdated
+from ..core.events import Event, HistoryTrimmed, SessionCreated, UsageUpdated
 from ..core.telemetry import EPOCH_CONFLICTS, JOURNAL_COMMIT_EVENTS
 from ..ledger.book import open_attempts, record
 from ..store.database import Database
@@ -94,16 +94,17 @@ class SqlJournal:
         finally:
             self._writer = None
 
-    async def _commit(self, batch: list[_Pending]) -> None:
+    async def _commit(self, batch: list[_Pending], *, again: bool = True) -> None:
         JOURNAL_COMMIT_EVENTS.observe(sum(len(p.append.events) for p in batch))
         try:
             results = await self._database.write(lambda c: [self._apply(c, p) for p in batch])
         except StoreUnavailable as error:
             results = [error] * len(batch)
         except Exception as error:  # noqa: BLE001 - one append is bad, and took the others' transaction with it
-            if len(batch) > 1:
+            # A session that another process created in this very moment is there at the second look.
+            if len(batch) > 1 or (again and batch[0].append.creates):
                 for pending in batch:
-                    await self._commit([pending])
+                    await self._commit([pending], again=len(batch) > 1)
                 return
             results = [error]
         for pending, result in zip(batch, results, strict=True):
@@ -182,15 +183,15 @@ class SqlJournal:
                 }
         return header
 
-    async def activate(self, session_id: str) -> Activation:
-        return await self._database.write(lambda c: self._take_over(c, session_id))
+    async def activate(self, session_id: str, user_id: str | None = None) -> Activation:
+        return await self._database.write(lambda c: self._take_over(c, session_id, user_id))
 
-    def _take_over(self, connection: Connection, session_id: str) -> Activation:
+    def _take_over(self, connection: Connection, session_id: str, user_id: str | None) -> Activation:
+        update = sa.update(SESSIONS).where(SESSIONS.c.id == session_id, SESSIONS.c.deleted_at.is_(None))
+        if user_id is not None:
+            update = update.where(SESSIONS.c.user_id == user_id)
         owner = connection.execute(
-            sa.update(SESSIONS)
-            .where(SESSIONS.c.id == session_id, SESSIONS.c.deleted_at.is_(None))
-            .values(epoch=SESSIONS.c.epoch + 1)
-            .returning(SESSIONS.c.epoch, SESSIONS.c.user_id)
+            update.values(epoch=SESSIONS.c.epoch + 1).returning(SESSIONS.c.epoch, SESSIONS.c.user_id)
         ).one_or_none()
         if owner is None:
             raise SessionNotFound(session_id=session_id)
@@ -199,16 +200,16 @@ class SqlJournal:
 
     async def read(self, session_id: str, *, after: int, limit: int) -> tuple[Event, ...]:
         def work(connection: Connection) -> Sequence[Event]:
-            row = connection.execute(
-                sa.select(SESSIONS.c.user_id, SESSIONS.c.oldest_seq).where(
-                    SESSIONS.c.id == session_id, SESSIONS.c.deleted_at.is_(None)
-                )
-            ).one_or_none()
-            if row is None:
+            owner = connection.execute(
+                sa.select(SESSIONS.c.user_id).where(SESSIONS.c.id == session_id, SESSIONS.c.deleted_at.is_(None))
+            ).scalar()
+            if owner is None:
                 raise SessionNotFound(session_id=session_id)
-            if 0 < after < row.oldest_seq:
-                raise CursorExpired(session_id=session_id, oldest_seq=row.oldest_seq)
-            return self._events(connection, session_id, row.user_id, after=after, limit=limit)
+            events = self._events(connection, session_id, owner, after=after, limit=limit)
+            # Told by the events themselves: the row may be of the moment before a trim, and they of the one after.
+            if after > 0 and events and isinstance(events[0].body, HistoryTrimmed):
+                raise CursorExpired(session_id=session_id, oldest_seq=events[0].seq)
+            return events
 
         return tuple(await self._database.read(work))
 

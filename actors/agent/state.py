@@ -21,6 +21,7 @@ from ..core.events import (
     MessageEdited,
     MessageSteered,
     OnBusy,
+    Origin,
     SessionCreated,
     SessionPaused,
     SessionResumed,
@@ -48,6 +49,9 @@ OUTCOME_UNKNOWN = (
 REMEMBERED_MESSAGES = 256
 """How many of the newest messages are known by id, so that one that is sent again is not run again."""
 
+REMEMBERED_DECISIONS = 64
+"""Of how many approvals the end is known, so that a decision that is sent again is recognised."""
+
 
 @dataclass(frozen=True, slots=True)
 class ApprovalState:
@@ -66,8 +70,12 @@ class ToolState:
 
     call: ToolCall
     approval: ApprovalState | None = None
-    started: bool = False
+    started_at: datetime | None = None
     result: ToolCompleted | None = None
+
+    @property
+    def started(self) -> bool:
+        return self.started_at is not None
 
     @property
     def undecided(self) -> bool:
@@ -104,6 +112,11 @@ class TurnState:
         """Calls for which a person was asked who has not answered."""
         return [tool for tool in self.tools.values() if tool.undecided]
 
+    @property
+    def blocked(self) -> bool:
+        """It has left the processor, and the call that comes next needs a person's word."""
+        return self.waiting is not None and next((tool.undecided for tool in self.open_calls()), False)
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -112,6 +125,8 @@ class Accepted:
     turn_id: str
     seq: int
     fingerprint: str | None
+    withdrawn: bool = False
+    """Its turn was cancelled before it began."""
 
 
 @dataclass(slots=True)
@@ -126,6 +141,8 @@ class SessionState:
     """Turns that have not ended, in the order in which they will run."""
     accepted: "OrderedDict[str, Accepted]" = field(default_factory=OrderedDict[str, "Accepted"])
     """What became of the newest messages, by message id."""
+    decided: dict[str, Decision | None] = field(default_factory=dict[str, "Decision | None"])
+    """How the newest approvals ended; None where the turn ended before."""
     spent: Spent = field(default_factory=Spent)
 
     @property
@@ -147,6 +164,10 @@ class SessionState:
         return self.created.approvals if self.created else ()
 
     @property
+    def forked_from(self) -> Origin | None:
+        return self.created.forked_from if self.created else None
+
+    @property
     def head(self) -> TurnState | None:
         """The turn that runs, waits for a person, or comes next."""
         return next(iter(self.turns.values()), None)
@@ -158,12 +179,12 @@ class SessionState:
 
     @property
     def status(self) -> Literal["idle", "running", "waiting", "paused"]:
-        """`waiting` and `paused` sessions do nothing until a person says so."""
+        """`waiting` and `paused` sessions do nothing until a person says so, `running` ones go on by themselves."""
         if self.paused:
             return "paused"
         if self.head is None:
             return "idle"
-        return "waiting" if self.head.waiting else "running"
+        return "waiting" if self.head.blocked else "running"
 
     def turn_of(self, message_id: str) -> TurnState | None:
         """The turn of a message, while it has not ended."""
@@ -202,10 +223,14 @@ class SessionState:
         else:
             self._put_ahead(turn)
         self.accepted[body.message_id] = Accepted(event.turn_id, event.seq, body.fingerprint)
-        while len(self.accepted) > REMEMBERED_MESSAGES:
+        # Whatever their number, none is forgotten whose turn has not ended: it would be run a second time.
+        while len(self.accepted) > REMEMBERED_MESSAGES and self._oldest_accepted().turn_id not in self.turns:
             self.accepted.popitem(last=False)
         if self.title is None:
             self.title = title_of(body.content)
+
+    def _oldest_accepted(self) -> Accepted:
+        return next(iter(self.accepted.values()))
 
     def _put_ahead(self, turn: TurnState) -> None:
         """Behind the turn that runs and behind others that were put ahead, before all that wait their turn."""
@@ -239,10 +264,16 @@ class SessionState:
                 turn.spent += body.spent
                 self.spent = body.session
             case TurnCompleted() | TurnFailed() | TurnCancelled() as body:
-                turn.outcome = body
-                del self.turns[turn.id]
+                self._end(turn, body)
             case _:
                 self._apply_to_tool(turn, event)
+
+    def _end(self, turn: TurnState, body: TurnCompleted | TurnFailed | TurnCancelled) -> None:
+        turn.outcome = body
+        del self.turns[turn.id]
+        accepted = self.accepted.get(turn.message_id)
+        if accepted is not None and isinstance(body, TurnCancelled) and not turn.running:
+            self.accepted[turn.message_id] = replace(accepted, withdrawn=True)
 
     def _apply_to_tool(self, turn: TurnState, event: Event) -> None:
         match event.body:
@@ -254,10 +285,12 @@ class SessionState:
                 )
             case ApprovalResolved() as body:
                 self._decide(turn.tools[body.tool_call_id], body.decision, body.reason)
+                self._remember(body.approval_id, body.decision)
             case ApprovalExpired() as body:
                 self._decide(turn.tools[body.tool_call_id], body.decision, "nobody decided in time")
+                self._remember(body.approval_id, None if body.cancelled else body.decision)
             case ToolStarted() as body:
-                turn.tools[body.tool_call_id].started = True
+                turn.tools[body.tool_call_id].started_at = event.created_at
             case ToolCompleted() as body:
                 turn.tools[body.tool_call_id].result = body
                 turn.recoveries = 0
@@ -273,6 +306,11 @@ class SessionState:
     def _decide(self, tool: ToolState, decision: Decision, reason: str | None) -> None:
         assert tool.approval is not None
         tool.approval = replace(tool.approval, decision=decision, reason=reason)
+
+    def _remember(self, approval_id: str, decision: Decision | None) -> None:
+        self.decided[approval_id] = decision
+        while len(self.decided) > REMEMBERED_DECISIONS:
+            del self.decided[next(iter(self.decided))]
 
     def _say(self, body: MessageCompleted, model: str) -> None:
         # A blank answer is no message: providers refuse a transcript that holds one.

@@ -78,17 +78,26 @@ class ToolCalls:
         telemetry.TOOL_EXECUTIONS.labels(name, result.error or "ok").inc()
         telemetry.TOOL_SECONDS.labels(name).observe(seconds)
 
+    def close_open(self, log: SessionLog, turn: TurnState, *, reason: str) -> tuple[str, ...]:
+        """Give every call without an outcome one, so that the transcript stays valid. Returns what was running.
 
-def close_open(log: SessionLog, turn: TurnState, *, reason: str) -> tuple[str, ...]:
-    """Give every call without an outcome one, so that the transcript stays valid. Returns what was running."""
-    running: list[str] = []
-    withdraw_requests(log, turn)
-    for tool in turn.open_calls():
-        if tool.started:
-            running.append(tool.call.name)
-        said = f"Stopped before it finished: {reason}." if tool.started else f"Not run: {reason}."
-        log.stage(ToolCompleted(tool.call.id, tool.call.name, said, error="stopped"), turn.id)
-    return tuple(running)
+        What a stopped tool had printed stays, as far as readers were shown it.
+        """
+        running: list[str] = []
+        withdraw_requests(log, turn)
+        for tool in turn.open_calls():
+            said, duration_ms = f"Not run: {reason}.", 0
+            if tool.started_at is not None:
+                running.append(tool.call.name)
+                printed = log.previewed("tool.progress", tool.call.id)
+                said = f"Stopped before it finished: {reason}." + (f"\nIt had printed:\n{printed}" if printed else "")
+                duration_ms = max(0, round((self._clock.now() - tool.started_at).total_seconds() * 1000))
+            content = mended(self._toolbox.fit(said))
+            log.stage(
+                ToolCompleted(tool.call.id, tool.call.name, content, error="stopped", duration_ms=duration_ms), turn.id
+            )
+        log.clear_previews()
+        return tuple(running)
 
 
 def lose_started(log: SessionLog, turn: TurnState) -> list[ToolState]:

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     sessions_per_actor: int = Field(
         default=1000, ge=1, description="Resident sessions of a process; 1 gives each its own."
     )
+    session_silent_s: float = Field(
+        default=10.0, gt=0, description="A session process that stands still keeps its turns for so long."
+    )
     session_idle_s: float = Field(default=300.0, gt=0, description="A session idle for longer is dropped from memory.")
     system_prompt: str | None = Field(default=None, description="Default system prompt.")
     inbox_max: int = Field(default=100, ge=1, description="Messages that may wait in one session.")
@@ -105,6 +108,9 @@ class Settings(BaseSettings):
     # HTTP ------------------------------------------------------------------------------------------
     chat_wait_s: float = Field(default=300.0, gt=0, description="A JSON chat answers 202 when its turn takes longer.")
     sse_heartbeat_s: float = Field(default=10.0, gt=0)
+    sse_write_s: float = Field(
+        default=30.0, gt=0, description="A reader that takes nothing of a stream for so long is cut off; it may resume."
+    )
     api_key_cache_s: float = Field(default=30.0, ge=0)
 
     @cached_property

@@ -1,12 +1,13 @@
 """A scripted model server as an ASGI app: it speaks the OpenAI dialect and says what it was told to say.
 
-POST …/chat/completions, GET …/models, and GET /_bill for what it would have charged. Which reply a
-request gets: a directive in the last user message, else the first rule whose marker that message holds,
-else the queue of replies, else `otherwise`.
+POST …/chat/completions, GET …/models, GET /_bill for what it would have charged, and GET /_tags for answers
+by tag. Which reply a request gets: a directive in the last user message, else the first rule whose marker
+that message holds, else the queue of replies, else `otherwise`.
 """
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -67,9 +68,10 @@ class ScriptedModelApp:
     """The app. `bill` and `requests` (the last 100 bodies) are for tests in the same process.
 
     A directive is a user message that is JSON of the form `{"reply": {…}}` or `{"replies": [{…}, …]}`
-    with the members of `Reply`; several are chosen from as by a rule `by="step"`. With `models` any other
-    model is answered by 404; without, any name will do. A reply that is to tear down the connection
-    raises `ConnectionReset`, which the server or the transport around the app carries out.
+    with the members of `Reply`; several are chosen from as by a rule `by="step"`. A directive may have a
+    `tag` after them, and `tags` counts the answers to each, so that they can be held against a ledger. With
+    `models` any other model is answered by 404; without, any name will do. A reply that is to tear down the
+    connection raises `ConnectionReset`, which the server or the transport around the app carries out.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class ScriptedModelApp:
     ) -> None:
         self.bill = ServerBill()
         self.requests: list[dict[str, Any]] = []
+        self.tags: Counter[str] = Counter()
         self._queue = list(replies)
         self._rules = tuple(rules)
         self._otherwise = otherwise
@@ -110,6 +113,8 @@ class ScriptedModelApp:
             await _send_json(send, 200, _listed(self._models or (MODEL,)))
         elif path == "/_bill":
             await _send_json(send, 200, self.bill.as_json())
+        elif path == "/_tags":
+            await _send_json(send, 200, self.tags)
         else:
             await _send_json(send, 404, {"error": {"message": f"there is nothing at {path}", "code": 404}})
 
@@ -127,6 +132,8 @@ class ScriptedModelApp:
             await _send_json(send, reply.status, reply.body, reply.headers)
             return
         self.bill.answered += 1
+        if not reply.is_silent:
+            self._count_tag(request)
         generation_id = f"gen-{self.bill.calls:08}"
         model = reply.model or cast("str", request.get("model", MODEL))
         if not request.get("stream"):
@@ -138,7 +145,7 @@ class ScriptedModelApp:
     async def _stream(
         self, reply: Reply, model: str, generation_id: str, prompt_bytes: int, receive: Receive, send: Send
     ) -> None:
-        if reply.cut_after == 0 and reply.ending == "reset":
+        if reply.is_silent:
             raise ConnectionReset("before the headers")
         chunks = reply.raw or self._chunks(reply, model)
         if reply.cut_after is not None:
@@ -180,6 +187,11 @@ class ScriptedModelApp:
         if self._otherwise is not None:
             return self._otherwise
         return Reply(status=500, body={"error": {"message": "the script has no reply left", "code": 500}})
+
+    def _count_tag(self, request: dict[str, Any]) -> None:
+        said, _ = _last_user_message(request)
+        if said.startswith('{"repl') and "tag" in (directive := cast("dict[str, Any]", json.loads(said))):
+            self.tags[directive["tag"]] += 1
 
     def _chunks(self, reply: Reply, model: str) -> tuple[bytes, ...]:
         key = (reply, model)

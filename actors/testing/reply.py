@@ -76,6 +76,11 @@ class Reply:
         return cls(**members)
 
     @property
+    def is_silent(self) -> bool:
+        """The connection is torn down before the headers."""
+        return self.cut_after == 0 and self.ending == "reset"
+
+    @property
     def finish(self) -> str:
         return self.finish_reason or ("tool_calls" if self.tool_calls else "stop")
 

@@ -56,6 +56,10 @@ class Toolbox:
     def specs(self) -> tuple[ToolSpec, ...]:
         return tuple(tool.spec for tool in self._tools.values())
 
+    def fit(self, text: str) -> str:
+        """`text` in as many characters as a result may have."""
+        return cut(text, self._max_chars)[0]
+
     def needs_approval(self, name: str) -> bool:
         """The tool was made so that a person is asked before each call."""
         return name in self._tools and self._tools[name].needs_approval

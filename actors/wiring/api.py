@@ -11,12 +11,14 @@ from ..agent.sql_journal import SqlJournal
 from ..core.clock import Clock, SystemClock
 from ..core.ids import NewId, uuid7_ids
 from ..core.settings import Settings
-from ..handles import RemoteSandboxes, RemoteSessions
+from ..handles import RemoteSessions
 from ..llm.base import LLM
+from ..register import met
 from ..sandbox.base import Sandboxes
 from ..security.cipher import ClearText
 from ..security.keys import ApiKeys
 from ..store.database import Database
+from ..tool_handles import RemoteMemories, RemoteSandboxes
 from .models import open_llm
 from .store import api_keys, open_database
 
@@ -30,6 +32,7 @@ class ApiParts:
     new_id: NewId
     sessions: RemoteSessions
     sandboxes: Sandboxes
+    memories: RemoteMemories
     book: SessionBook
     approvals: ApprovalBook
     keys: ApiKeys
@@ -40,14 +43,22 @@ class ApiParts:
 @asynccontextmanager
 async def open_api(settings: Settings) -> AsyncGenerator[ApiParts]:
     clock = SystemClock()
-    async with open_database(settings) as database, open_llm(settings, clock) as llm:
+    sessions = RemoteSessions(settings.namespace, clock)
+    sandboxes = RemoteSandboxes(settings.namespace)
+    memories = RemoteMemories(settings.namespace, timeout_s=settings.memory_timeout_s)
+    async with (
+        open_database(settings) as database,
+        open_llm(settings, clock) as llm,
+        met(sessions.meet, sandboxes.meet, memories.meet),
+    ):
         payloads = Payloads(ClearText())
         yield ApiParts(
             settings=settings,
             clock=clock,
             new_id=uuid7_ids(clock),
-            sessions=RemoteSessions(settings.namespace, clock),
-            sandboxes=RemoteSandboxes(settings.namespace),
+            sessions=sessions,
+            sandboxes=sandboxes,
+            memories=memories,
             book=SessionBook(database, payloads, SqlJournal(database, payloads), clock),
             approvals=ApprovalBook(database, payloads),
             keys=api_keys(settings, database, clock),

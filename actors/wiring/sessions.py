@@ -13,10 +13,11 @@ from ..agent.tool_calls import ToolCalls
 from ..core.clock import Clock, SystemClock
 from ..core.ids import NewId, uuid7_ids
 from ..core.settings import Settings
-from ..handles import RemoteMemories, RemoteSandboxes
 from ..llm.base import LLM
 from ..memory.base import MemoryStore
+from ..register import met
 from ..sandbox.base import Sandboxes
+from ..tool_handles import RemoteMemories, RemoteSandboxes
 from ..tools.toolbox import Toolbox, default_tools
 from .limits import sandbox_limits
 from .models import open_llm
@@ -30,7 +31,18 @@ async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
     async with open_journal(settings) as journal, open_llm(settings, clock) as llm:
         sandboxes = RemoteSandboxes(settings.namespace)
         memories = RemoteMemories(settings.namespace, timeout_s=settings.memory_timeout_s)
-        yield session_host(settings, journal=journal, llm=llm, sandboxes=sandboxes, memories=memories, clock=clock)
+        async with met(sandboxes.meet, memories.meet):
+            yield session_host(settings, journal=journal, llm=llm, sandboxes=sandboxes, memories=memories, clock=clock)
+
+
+def tool_names(settings: Settings, clock: Clock) -> tuple[str, ...]:
+    """Names of the tools that models may call."""
+    return tuple(spec.name for spec in _toolbox(settings, clock).specs)
+
+
+def _toolbox(settings: Settings, clock: Clock) -> Toolbox:
+    chars = settings.tool_output_chars
+    return Toolbox(default_tools(clock, sandbox_limits(settings), max_chars=chars), max_chars=chars)
 
 
 def session_host(
@@ -45,8 +57,7 @@ def session_host(
 ) -> SessionHost:
     """A host over the parts given: the same for a session actor and for a test in one process."""
     new_id = new_id or uuid7_ids(clock)
-    chars = settings.tool_output_chars
-    toolbox = Toolbox(default_tools(clock, sandbox_limits(settings), max_chars=chars), max_chars=chars)
+    toolbox = _toolbox(settings, clock)
     model = ModelCall(
         llm,
         tools=toolbox.specs,

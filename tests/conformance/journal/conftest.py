@@ -203,7 +203,7 @@ class Writer:
         journal = journal or self.journal
         activation = await journal.activate(self.session_id)
         writer = Writer(journal, self.session_id, user_id=activation.user_id, epoch=activation.epoch)
-        writer.seq = len(activation.events)
+        writer.seq = activation.events[-1].seq
         writer.turns = self.turns + 1000
         return writer
 

@@ -86,13 +86,14 @@ async def test_a_session_is_created_once(
     assert len(await process.journal.read("sess_1", after=0, limit=10)) == 1
 
 
+@pytest.mark.parametrize(("times", "beside"), [(5, 1), (1, 0)])
 async def test_created_by_many_at_once_it_is_created_once(
-    open_process: Callable[..., Any], writer: Callable[..., Any], outcomes: Callable[..., Any]
+    open_process: Callable[..., Any], writer: Callable[..., Any], outcomes: Callable[..., Any], times: int, beside: int
 ) -> None:
-    """From several processes, each of which also commits for a session that has nothing to do with it."""
+    """From several processes, each of which may also commit for a session that has nothing to do with it."""
     processes = [open_process() for _ in range(4)]
-    creations = [writer("sess_1", p.journal).create() for p in processes for _ in range(5)]
-    others = [writer(f"other_{at}", p.journal).create() for at, p in enumerate(processes)]
+    creations = [writer("sess_1", p.journal).create() for p in processes for _ in range(times)]
+    others = [writer(f"other_{at}", p.journal).create() for at, p in enumerate(processes) for _ in range(beside)]
     errors = await outcomes(*creations, *others)
     assert errors[len(creations) :] == [None] * len(others), "a session beside it came to harm"
     assert errors[: len(creations)].count(None) == 1

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy.event import listens_for
 from structlog.testing import capture_logs
 
+from actors.agent.approval_book import ApprovalBook, ApprovalRow
 from actors.agent.book import SessionBook
 from actors.agent.host import SessionHost
 from actors.agent.journal import Activation, Append
@@ -161,6 +162,13 @@ class World:
 
     async def attempts(self, session_id: str = "sess_1") -> tuple[Attempt, ...]:
         return await self.database.read(lambda c: attempts_of(c, session_id))
+
+    async def approvals(self, session_id: str = "sess_1") -> tuple[ApprovalRow, ...]:
+        """Newest first."""
+        rows, _ = await ApprovalBook(self.database, self.payloads).page(
+            USER, limit=100, after=None, session_id=session_id
+        )
+        return rows
 
     async def die(self, host: SessionHost) -> None:
         """End a host as a killed process ends: nothing of it is written any more, and its tasks are gone."""

@@ -54,6 +54,88 @@ async def test_while_a_tool_runs(world: Any, check_openai: Callable[..., None]) 
     check_openai((await world.state()).transcript)
 
 
+class Printing(FakeSandboxes):
+    """A command that prints and does not end."""
+
+    def __init__(self, printed: str) -> None:
+        super().__init__(hanging=["sleep"])
+        self._printed = printed
+
+    async def shell(self, session_id: str, command: str, *, timeout_s: float, on_output: Any = None) -> Any:
+        on_output(self._printed)
+        return await super().shell(session_id, command, timeout_s=timeout_s, on_output=on_output)
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout"])
+async def test_what_a_stopped_tool_had_printed_stays(
+    world: Any, until: Callable[..., Any], check_openai: Callable[..., None], how: str
+) -> None:
+    sandboxes = Printing("one\ntwo\ud83d\n")
+    llm = ScriptedLLM([calls(*SLEEPING), says("ok")])
+    host = world.host(llm, sandboxes=sandboxes, turn_max_s=0.3 if how == "timeout" else 60)
+    command = world.submit()
+    await host.submit(command)
+    await until(lambda: bool(sandboxes.runs))
+    world.clock.advance(1.5)
+    if how == "cancel":
+        result, reason = await host.cancel("sess_1", "user_1", command.turn_id), "the turn was cancelled"
+    else:
+        result, reason = await host.chat(command, wait_s=5), "the turn ran out of time"
+    stopped, not_run = result.tools
+    assert stopped.content == f"Stopped before it finished: {reason}.\nIt had printed:\none\ntwo\ufffd\n"
+    assert (stopped.duration_ms, not_run.duration_ms, not_run.content) == (1500, 0, f"Not run: {reason}.")
+    check_openai((await world.state()).transcript)
+    # Readers are not shown the rest of a tool that is over.
+    last = host._sessions["sess_1"].log.state.last_seq
+    batch = await host.follow("sess_1", "user_1", after=last, seen={}, wait_s=0.01)
+    assert batch.previews == ()
+
+
+async def test_of_a_stopped_tool_the_model_reads_no_more_than_of_any(world: Any, until: Callable[..., Any]) -> None:
+    sandboxes = Printing("x" * 50_000)
+    host = world.host(ScriptedLLM([calls(*SLEEPING)]), sandboxes=sandboxes, tool_output_chars=1000)
+    command = world.submit()
+    await host.submit(command)
+    await until(lambda: bool(sandboxes.runs))
+    result = await host.cancel("sess_1", "user_1", command.turn_id)
+    assert len(result.tools[0].content) <= 1000
+    assert result.tools[0].content.startswith("Stopped before it finished")
+
+
+async def test_whoever_asked_for_the_end_may_go_away(world: Any, until: Callable[..., Any]) -> None:
+    """Those who wait for a turn in the queue are told that it was cancelled, by whomever."""
+    llm = ScriptedLLM([[asyncio.Event()]])
+    line = world.line()
+    host = world.host(llm, line=line)
+    commands = [world.submit("first"), world.submit("second")]
+    for command in commands:
+        await host.submit(command)
+    waiting = asyncio.create_task(host.chat(commands[1], wait_s=60))
+    await until(lambda: bool(host._sessions["sess_1"]._results._waiters))
+    line.hold()
+    cancelling = asyncio.create_task(host.cancel("sess_1", "user_1", commands[1].turn_id))
+    await until(lambda: line.waiting == 1)
+    cancelling.cancel()
+    await asyncio.wait([cancelling])
+    line.release()
+    assert (await asyncio.wait_for(waiting, 5)).status == "cancelled"
+
+
+async def test_cancelled_twice_by_callers_who_go_away_at_once(world: Any, until: Callable[..., Any]) -> None:
+    """A caller that gives up in the first moment does not take the cancel with it."""
+    llm = ScriptedLLM([[asyncio.Event()]])
+    host = world.host(llm)
+    command = world.submit()
+    await host.submit(command)
+    await until(lambda: llm.open == 1)
+    hasty = asyncio.create_task(host.cancel("sess_1", "user_1", command.turn_id))
+    await asyncio.sleep(0)
+    hasty.cancel()
+    await asyncio.wait([hasty])
+    result = await asyncio.wait_for(host.cancel("sess_1", "user_1", command.turn_id), 5)
+    assert (result.status, llm.open) == ("cancelled", 0)
+
+
 async def test_while_it_waits_in_the_queue(world: Any, until: Callable[..., Any]) -> None:
     gate = asyncio.Event()
     llm = ScriptedLLM([[gate, *says("one")], says("three")])

@@ -10,6 +10,7 @@ import pytest
 from actors.agent.directory import Directory
 from actors.agent.host import HostStatus
 from actors.core.errors import AtCapacity, SessionLost
+from actors.testing import FakeClock
 
 
 class FakeFleet:
@@ -20,6 +21,10 @@ class FakeFleet:
         self.node_count = nodes
         self.silent: set[str] = set()
         self.draining: set[str] = set()
+        self.crashed: set[str] = set()
+        self.going: dict[str, float] = {}
+        self.retired: list[tuple[str, float]] = []
+        self.ends: dict[str, asyncio.Event] = {}
         self.woken: list[tuple[str, str]] = []
         self.stopped: list[str] = []
         self.started = 0
@@ -44,6 +49,8 @@ class FakeFleet:
         return name
 
     async def status(self, name: str) -> HostStatus | None:
+        if name in self.crashed:
+            raise SessionLost
         if name in self.silent:
             return None
         return HostStatus(tuple(sorted(self.resident[name])), 0, name in self.draining)
@@ -54,6 +61,16 @@ class FakeFleet:
         self.woken.append((name, session_id))
         self.resident[name].add(session_id)
 
+    async def leaving(self) -> dict[str, float]:
+        return {name: left for name, left in self.going.items() if name in self.resident}
+
+    async def ended(self, name: str) -> None:
+        await self.ends.setdefault(name, asyncio.Event()).wait()
+
+    async def retire(self, name: str, *, within_s: float) -> None:
+        self.retired.append((name, within_s))
+        self.draining.add(name)
+
     async def stop(self, name: str) -> None:
         self.stopped.append(name)
         if self.on_stop is not None:
@@ -62,6 +79,12 @@ class FakeFleet:
 
     def die(self, name: str) -> None:
         del self.resident[name]
+
+    def crash(self, name: str) -> None:
+        """Its process is gone, and its name stays: another process is on its way."""
+        self.resident[name].clear()
+        self.crashed.add(name)
+        self.ends.pop(name, asyncio.Event()).set()
 
 
 class Unfinished:
@@ -83,11 +106,18 @@ def journal() -> Unfinished:
 
 
 @pytest.fixture
-def make(journal: Unfinished) -> Callable[..., Directory]:
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def make(journal: Unfinished, clock: FakeClock) -> Callable[..., Directory]:
     def make(fleet: FakeFleet, *, warm: int = 2, most: int = 4, each: int = 1000) -> Directory:
         return Directory(
             fleet,
             journal,  # pyright: ignore[reportArgumentType] # only `unfinished` is asked
+            clock=clock,
+            silent_s=10,
             warm_per_node=warm,
             max_per_node=most,
             sessions_per_host=each,
@@ -324,3 +354,169 @@ async def test_a_host_that_gets_a_session_while_another_one_is_ended_is_kept(mak
     fleet.on_stop = meanwhile
     await directory.tend()
     assert set(placed) <= set(fleet.resident)
+
+
+# Hosts that are lost, stand still, or have to go ------------------------------------------------------
+
+
+async def test_sessions_of_a_process_that_is_gone_are_woken_before_its_name_is(make: Any, journal: Unfinished) -> None:
+    """Ray starts the process again under the same name: the fleet's list does not change."""
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    await directory.tend()
+    journal.sessions = ["sess_1"]
+    fleet.crash(first)
+    await directory.tend()
+    ((name, woken),) = fleet.woken
+    assert (woken, name != first) == ("sess_1", True)
+
+
+async def test_a_process_that_ends_is_noticed_between_the_rounds(make: Any) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    resting = asyncio.create_task(directory.rest(60))
+    await asyncio.sleep(0)
+    fleet.crash("a")
+    async with asyncio.timeout(5):
+        await resting
+    assert directory.status().silent == ("a",)
+    assert await directory.locate("sess_1") == "b"
+
+
+async def test_a_host_that_stands_still_for_too_long_loses_its_turns_to_others(
+    make: Any, journal: Unfinished, clock: FakeClock
+) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    await directory.tend()
+    journal.sessions = ["sess_1"]
+    fleet.silent.add(first)
+    await directory.tend()
+    clock.advance(9.9)
+    await directory.tend()
+    assert fleet.woken == []
+    clock.advance(0.2)
+    await directory.tend()
+    assert [session_id for _, session_id in fleet.woken] == ["sess_1"]
+
+
+async def test_the_old_copy_of_a_host_that_comes_back_is_no_place_of_the_session(
+    make: Any, journal: Unfinished, clock: FakeClock
+) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    await directory.tend()
+    journal.sessions = ["sess_1"]
+    fleet.silent.add(first)
+    await directory.tend()
+    clock.advance(10)
+    await directory.tend()
+    ((second, _),) = fleet.woken
+    fleet.silent.clear()  # it goes on, and still lists the session
+    await directory.tend()
+    assert await directory.locate("sess_1") == second
+    # Neither does the old copy pass for the turn when the new host dies.
+    fleet.die(second)
+    await directory.tend()
+    assert [session_id for _, session_id in fleet.woken] == ["sess_1", "sess_1"]
+
+
+async def test_a_host_that_is_silent_holds_up_neither_the_rounds_nor_the_others(make: Any, journal: Unfinished) -> None:
+    class Mute(FakeFleet):
+        async def status(self, name: str) -> HostStatus | None:
+            if name in self.silent:
+                await asyncio.Event().wait()
+            return await super().status(name)
+
+    fleet = Mute("a", "b", "c")
+    directory = make(fleet, warm=3)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    await directory.locate("other", failed=first)
+    fleet.silent.add(first)
+    journal.sessions = ["cut_off"]
+    async with asyncio.timeout(2):
+        await directory.tend()
+    assert [session_id for _, session_id in fleet.woken] == ["cut_off"]
+    directory.close()
+
+
+async def test_a_wake_that_takes_long_holds_up_neither_the_rounds_nor_the_others(
+    make: Any, journal: Unfinished
+) -> None:
+    class Slow(FakeFleet):
+        async def wake(self, name: str, session_id: str) -> None:
+            if session_id == "large":
+                await asyncio.Event().wait()
+            await super().wake(name, session_id)
+
+    fleet = Slow("a")
+    journal.sessions = ["large", *(f"sess_{n}" for n in range(30))]
+    directory = make(fleet, warm=1)
+    async with asyncio.timeout(10):
+        await directory.tend()
+    assert len(fleet.woken) == 30
+    directory.close()
+
+
+async def test_a_host_on_a_machine_that_leaves_gets_no_sessions_and_keeps_its_turns(
+    make: Any, journal: Unfinished
+) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    await directory.tend()
+    fleet.going = {first: 60.0}
+    journal.sessions = ["sess_1"]
+    for _ in range(3):
+        await directory.tend()
+    assert fleet.retired == [(first, 60.0)]
+    assert fleet.woken == []
+    assert {await directory.locate(f"new_{n}") for n in range(4)}.isdisjoint({first})
+    # Who follows the turn, or sends another message, is sent to where it runs.
+    assert await directory.locate("sess_1") == first
+    assert directory.status().leaving == (first,)
+
+
+async def test_what_has_left_a_host_that_has_to_go_goes_on_elsewhere(make: Any, journal: Unfinished) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    await directory.tend()
+    fleet.going = {first: 60.0}
+    journal.sessions = ["sess_1"]
+    await directory.tend()
+    fleet.resident[first].clear()  # its turn ended there, and another one waits
+    await directory.tend()
+    ((name, woken),) = fleet.woken
+    assert (woken, name != first) == ("sess_1", True)
+
+
+async def test_who_was_refused_by_a_host_that_has_to_go_is_sent_elsewhere_at_once(make: Any) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    fleet.going = {first: 60.0}
+    await directory.tend()
+    assert await directory.locate("sess_1") == first
+    assert await directory.locate("sess_1", refused=first) != first
+
+
+async def test_a_host_that_has_to_go_is_replaced(make: Any) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet, most=2)
+    await directory.tend()
+    fleet.going = {"a": 60.0}
+    await directory.tend()
+    assert fleet.started == 1
+    assert fleet.stopped == []

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from actors.agent.orders import Pause
 from actors.agent.sessions import Receipt, TurnResult
 from actors.core.errors import (
     AtCapacity,
@@ -76,6 +77,26 @@ async def test_sweep_leaves_busy_and_fresh_sessions(world: Any, until: Callable[
     await host.chat(world.submit(session_id="fresh"), wait_s=5)
     assert await host.sweep() == 1
     assert set(host.status().sessions) == {"busy", "fresh"}
+
+
+async def test_sweep_is_not_held_up_by_a_session_that_is_lost(world: Any, until: Callable[..., Any]) -> None:
+    """Two approvals are overdue, and the first of the two sessions cannot be written any more."""
+    shell = calls(("run_shell", {"command": "ls"}))
+    line = world.line()
+    host = world.host(
+        ScriptedLLM([shell, shell], otherwise=says("ok")),
+        line=line,
+        approval_tools=("run_shell",),
+        approval_expires_s=10,
+    )
+    for session_id in ("sess_1", "sess_2"):
+        await host.submit(world.submit(session_id=session_id))
+        await until(lambda: not host.status().running)
+    await world.journal.activate("sess_1")  # somebody else has it
+    world.clock.advance(10)
+    await host.sweep()
+    assert (await world.types("sess_2"))[-1] != "turn.waiting"
+    assert host.status().sessions == ("sess_2",)
 
 
 async def test_an_old_address_is_told_so_and_takes_nothing_over(world: Any) -> None:
@@ -159,6 +180,58 @@ async def test_a_strangers_try_does_not_hide_the_session_from_its_owner(world: A
     with pytest.raises(SessionNotFound):
         await stranger
     assert (await owner).events[0].body.user_id == "user_1"
+
+
+@pytest.mark.parametrize("new", [True, False])
+async def test_a_stranger_who_knows_an_id_disturbs_nobody(world: Any, until: Callable[..., Any], new: bool) -> None:
+    """Asked for by a stranger at another host, the session is not taken from the one that runs its turn."""
+    gate = asyncio.Event()
+    llm = ScriptedLLM([[gate, *says("mine")]])
+    owner = world.host(llm)
+    command = world.submit("my secret")
+    await owner.submit(command)
+    await until(lambda: llm.open == 1)
+    other = world.host(ScriptedLLM(otherwise=says("theirs")))
+    message = world.submit(user_id="user_2", **({} if new else {"new": None}))
+    for call in (
+        other.submit(message),
+        other.chat(message, wait_s=1),
+        other.follow("sess_1", "user_2", after=0, seen={}, wait_s=0),
+        other.cancel("sess_1", "user_2", command.turn_id),
+        other.control("sess_1", "user_2", Pause()),
+        other.inbox("sess_1", "user_2"),
+    ):
+        with pytest.raises(SessionNotFound):
+            await call
+    assert other.status().sessions == ()
+    gate.set()
+    assert (await owner.chat(command, wait_s=5)).message == "mine"
+    assert (await world.journal.activate("sess_1")).epoch == 2  # created by its owner, and activated now
+
+
+@pytest.mark.parametrize("asks", ["follow", "wake"])
+async def test_whoever_comes_while_a_stranger_asks_gets_the_session(
+    world: Any, until: Callable[..., Any], asks: str
+) -> None:
+    """They do not share the stranger's refusal, nor activate the session twice."""
+    await world.host(ScriptedLLM([says("mine")])).chat(world.submit(), wait_s=5)
+    line = world.line()
+    line.activations.clear()
+    host = world.host(ScriptedLLM(), line=line)
+    stranger = asyncio.create_task(host.inbox("sess_1", "user_2"))
+    await asyncio.sleep(0)
+
+    def ask() -> Any:
+        return host.follow("sess_1", "user_1", after=0, seen={}, wait_s=5) if asks == "follow" else host.wake("sess_1")
+
+    others = [asyncio.create_task(ask()) for _ in range(5)]
+    await asyncio.sleep(0)
+    line.activations.set()
+    with pytest.raises(SessionNotFound):
+        await stranger
+    for other in others:
+        await asyncio.wait_for(other, 5)
+    assert (await world.journal.activate("sess_1")).epoch == 3
 
 
 async def test_the_first_message_sent_twice_opens_one_session(world: Any) -> None:

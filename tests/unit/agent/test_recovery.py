@@ -9,7 +9,7 @@ import pytest
 
 from actors.agent.sessions import TurnResult
 from actors.agent.state import OUTCOME_UNKNOWN
-from actors.core.errors import Draining, Fenced, GreenroomError, ModelUnavailable
+from actors.core.errors import Draining, Fenced, GreenroomError, ModelUnavailable, SessionLost
 from actors.core.events import ToolCompleted, ToolOutcomeUnknown, TurnCompleted, TurnFailed, UsageUpdated
 from actors.llm.base import TextDelta
 from actors.testing import ScriptedLLM, calls, says
@@ -201,6 +201,18 @@ async def test_everybody_who_waits_for_a_turn_of_a_lost_session_is_told(world: A
     done, pending = await asyncio.wait(waiting, timeout=3)
     assert not pending, "a caller was left waiting"
     assert all(isinstance(task.exception(), GreenroomError) for task in done)
+
+
+async def test_whoever_begins_to_wait_when_the_session_was_lost_is_told(world: Any, until: Callable[..., Any]) -> None:
+    """As when it is lost between the acceptance of a message and the wait for its turn."""
+    llm = ScriptedLLM([[asyncio.Event()]])
+    host = world.host(llm)
+    command = world.submit()
+    await host.submit(command)
+    session = host._sessions["sess_1"]
+    session.log.lose(SessionLost())
+    with pytest.raises(SessionLost):
+        await asyncio.wait_for(session.result(command.turn_id, wait_s=60), 5)
 
 
 async def test_drain_leaves_the_turn_to_the_next_host(world: Any, until: Callable[..., Any]) -> None:

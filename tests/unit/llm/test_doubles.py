@@ -150,6 +150,15 @@ async def test_a_directive_in_the_message():
     assert (await ask(app, '{"reply": {"text": "hey"}}')).message.content == "hey"
 
 
+async def test_answers_are_counted_by_the_tag_of_their_directive():
+    app = ScriptedModelApp()
+    for tag in ("a", "b", "a"):
+        await ask(app, json.dumps({"reply": {"text": "hey"}, "tag": tag}))
+    await ask(app, json.dumps({"reply": {"text": "hey"}}))
+    async with httpx.AsyncClient(transport=StreamingASGITransport(app), base_url="http://m.test") as client:
+        assert (await client.get("/_tags")).json() == {"a": 2, "b": 1}
+
+
 async def test_rules_by_marker():
     rules = [Rule("count", (Reply(text=("1",)), Reply(text=("2",))), by="call"), Rule("step", (Reply(text=("s",)),))]
     app = ScriptedModelApp(rules=rules)

@@ -12,6 +12,11 @@ def upgrade() -> None:
     op.add_column("sessions", sa.Column("fingerprint", sa.String(64)))
     op.add_column("turns", sa.Column("accepted_seq", sa.BigInteger, nullable=False, server_default="0"))
     op.add_column("turns", sa.Column("fingerprint", sa.String(64)))
+    op.execute(
+        "UPDATE turns SET accepted_seq = coalesce((SELECT min(seq) FROM events"
+        " WHERE events.session_id = turns.session_id AND events.turn_id = turns.id"
+        " AND events.type = 'message.accepted'), 0)"
+    )
     op.create_table(
         "approvals",
         sa.Column("id", sa.String(64), primary_key=True),

@@ -1,0 +1,256 @@
+"""What tools use, sandboxes and memories, as typed proxies over Ray handles."""
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+
+import ray
+
+from .core.errors import MemoryUnavailable, SandboxUnavailable
+from .memory.base import Memory, Recollection
+from .ray_errors import UNMET, ActorGone, translated
+from .register import MEMORY, SANDBOX_PREFIX, HeadAway, NotRegistered, Register
+from .sandbox.base import CopyResult, ExecResult, FileInfo, FileSlice, OnOutput, SandboxStatus
+
+CALL_S = 30.0
+"""Deadline of a call that has none of its own."""
+
+MEET_S = 5.0
+
+HOLDS_S = 1.0
+"""A sandbox actor says within this time whether it has a session's sandbox."""
+
+_NO_SANDBOX_ACTOR = "no sandbox actor is running on any node"
+
+T = TypeVar("T")
+
+_ray: Any = ray
+"""Ray's own annotations are partial: seen through `Any`, and narrowed here where values enter."""
+
+
+class RemoteMemories:
+    """`MemoryStore` in the memory actor."""
+
+    def __init__(self, namespace: str, *, timeout_s: float) -> None:
+        self._register = Register(namespace)
+        self._timeout_s = timeout_s
+
+    async def remember(self, memory: Memory) -> None:
+        await self._call(lambda actor: actor.remember.remote(memory))
+
+    async def recall(self, user_id: str, query: str, *, limit: int = 5) -> tuple[Recollection, ...]:
+        return await self._call(lambda actor: actor.recall.remote(user_id, query, limit=limit))
+
+    async def meet(self) -> None:
+        """Make sure that it can be called without the head of the cluster. Raises `MemoryUnavailable`."""
+        await self._call(lambda actor: actor.ping.remote())
+
+    async def _call(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        try:
+            async with translated(ActorGone), asyncio.timeout(self._timeout_s):
+                return await call(await self._register.find(MEMORY))
+        except ActorGone as error:
+            self._register.doubt(MEMORY)
+            raise MemoryUnavailable(error.message) from error
+        except TimeoutError as error:
+            self._register.doubt(MEMORY)
+            raise MemoryUnavailable(f"the memory actor did not answer within {self._timeout_s:g} s") from error
+        except NotRegistered as error:
+            raise MemoryUnavailable("the memory actor is not running") from error
+        except HeadAway as error:
+            raise MemoryUnavailable(f"the memory actor cannot be found: {error}") from error
+
+
+class RemoteSandboxes:
+    """`Sandboxes` in the sandbox actors: a session stays with the actor it met first, on its own node if it can."""
+
+    def __init__(self, namespace: str) -> None:
+        self._register = Register(namespace)
+        self._homes: dict[str, str] = {}
+
+    async def shell(
+        self, session_id: str, command: str, *, timeout_s: float, on_output: OnOutput | None = None
+    ) -> ExecResult:
+        return await self._run(session_id, "shell", command, timeout_s=timeout_s, on_output=on_output)
+
+    async def python(
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+    ) -> ExecResult:
+        return await self._run(session_id, "python", code, timeout_s=timeout_s, on_output=on_output)
+
+    async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
+        return await self._call(session_id, "read", path, offset=offset, max_bytes=max_bytes)
+
+    async def write(self, session_id: str, path: str, data: bytes) -> None:
+        await self._call(session_id, "write", path, data)
+
+    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
+        return await self._call(session_id, "list", path, max_entries=max_entries)
+
+    async def holds(self, session_id: str) -> bool:
+        return await self._holder(session_id) is not None
+
+    async def copy(self, source: str, target: str) -> CopyResult:
+        holder = await self._holder(source)
+        if holder is None:
+            return CopyResult()
+        self._homes[source] = self._homes[target] = holder
+        return await self._call(source, "copy", target)
+
+    async def _holder(self, session_id: str) -> str | None:
+        """The actor that has the session's sandbox, by asking every one. Raises when one does not answer."""
+        for name, actor in (await self._all()).items():
+            try:
+                async with translated(ActorGone), asyncio.timeout(CALL_S):
+                    if await actor.holds.remote(session_id):
+                        return name
+            except (TimeoutError, ActorGone) as error:
+                self._forget(name)
+                raise SandboxUnavailable(f"{name} does not say whether it has the session's sandbox") from error
+        return None
+
+    async def release(self, session_id: str) -> None:
+        """Wherever it is: another process may have leased it."""
+        home = self._homes.pop(session_id, None)
+        try:
+            actors = await self._all()
+        except SandboxUnavailable:
+            return  # nobody can be told now: a sandbox that nobody uses ends by itself
+        for name, actor in actors.items():
+            released = actor.release.remote(session_id)
+            if name != home:
+                continue  # told, and not waited for: it may still be starting
+            try:
+                async with translated(ActorGone), asyncio.timeout(CALL_S):
+                    await released
+            except (ActorGone, TimeoutError):
+                self._forget(name)
+
+    async def status(self) -> SandboxStatus:
+        name = await self._near() or min(await self._all(), default=None)
+        if name is None:
+            raise SandboxUnavailable(_NO_SANDBOX_ACTOR)
+        try:
+            async with translated(ActorGone), asyncio.timeout(CALL_S):
+                return await (await self._actor(name)).status.remote()
+        except TimeoutError as error:
+            raise SandboxUnavailable(f"{name} does not answer") from error
+        except ActorGone as error:
+            self._forget(name)
+            raise SandboxUnavailable(error.message) from error
+
+    async def _run(
+        self, session_id: str, kind: str, text: str, *, timeout_s: float, on_output: OnOutput | None
+    ) -> ExecResult:
+        """Output comes through a generator; a cancel here is told to the actor, which kills what runs."""
+        name = await self._home(session_id)
+        call_id = uuid.uuid4().hex
+        actor: Any = None
+        try:
+            async with translated(ActorGone):
+                actor = await self._actor(name)
+                async for reference in actor.run.remote(
+                    call_id, session_id, kind, text, timeout_s=timeout_s, stream=on_output is not None
+                ):
+                    item = await reference
+                    if isinstance(item, ExecResult):
+                        return item
+                    if on_output is not None:
+                        on_output(item)
+        except asyncio.CancelledError:
+            if actor is not None:
+                actor.stop.remote(call_id)
+            raise
+        except ActorGone as error:
+            self._forget(name)
+            raise SandboxUnavailable(error.message) from error
+        raise SandboxUnavailable(f"{name} gave no result")
+
+    async def _call(self, session_id: str, method: str, *args: Any, **kwargs: Any) -> Any:
+        name = await self._home(session_id)
+        try:
+            async with translated(ActorGone), asyncio.timeout(CALL_S):
+                return await getattr(await self._actor(name), method).remote(session_id, *args, **kwargs)
+        except TimeoutError as error:
+            raise SandboxUnavailable(f"{name} does not answer") from error
+        except ActorGone as error:
+            self._forget(name)
+            raise SandboxUnavailable(error.message) from error
+
+    async def _home(self, session_id: str) -> str:
+        name = self._homes.get(session_id)
+        if name is None:
+            name = await self._choose(session_id)
+            name = self._homes.setdefault(session_id, name)
+        return name
+
+    async def _choose(self, session_id: str) -> str:
+        """Where the session has a sandbox already; else this machine's; else one that the session's id picks."""
+        actors = await self._all()
+        if not actors:
+            raise SandboxUnavailable(_NO_SANDBOX_ACTOR)
+        if len(actors) > 1:
+            if (holder := await self._first_holder(session_id, actors)) is not None:
+                return holder
+            actors = await self._staying(actors) or actors
+        near = SANDBOX_PREFIX + _own_node()
+        if near in actors:
+            return near
+        return max(actors, key=lambda name: hashlib.blake2b(f"{name} {session_id}".encode(), digest_size=8).digest())
+
+    async def _staying(self, actors: dict[str, Any]) -> dict[str, Any]:
+        """Without those on machines that are about to leave."""
+        with suppress(HeadAway):
+            going = {SANDBOX_PREFIX + node.id for node in await self._register.nodes() if node.leaves_at is not None}
+            return {name: actor for name, actor in actors.items() if name not in going}
+        return actors
+
+    async def _first_holder(self, session_id: str, actors: dict[str, Any]) -> str | None:
+        """Its workspace may be on the machine where the session ran before. Who does not say so soon has it not."""
+
+        async def ask(actor: Any) -> bool:
+            try:
+                async with translated(ActorGone), asyncio.timeout(HOLDS_S):
+                    return await actor.holds.remote(session_id)
+            except (ActorGone, TimeoutError):
+                return False
+
+        async with asyncio.TaskGroup() as group:
+            asked = {name: group.create_task(ask(actor)) for name, actor in actors.items()}
+        return next((name for name, task in asked.items() if task.result()), None)
+
+    async def meet(self) -> None:
+        """Make sure that this machine's sandboxes can be called without the head of the cluster, should it go away."""
+        with suppress(SandboxUnavailable, ActorGone, TimeoutError):
+            if (near := await self._near()) is not None:
+                async with translated(ActorGone), asyncio.timeout(MEET_S):
+                    await (await self._actor(near)).metrics.remote()
+
+    async def _near(self) -> str | None:
+        """This machine's actor, if it has one."""
+        name = SANDBOX_PREFIX + _own_node()
+        return name if self._register.has_met(name) or name in await self._all() else None
+
+    async def _all(self) -> dict[str, Any]:
+        try:
+            return await self._register.all(SANDBOX_PREFIX)
+        except HeadAway as error:
+            raise SandboxUnavailable(f"no sandbox actor can be found: {error}") from error
+
+    async def _actor(self, name: str) -> Any:
+        try:
+            return await self._register.find(name)
+        except UNMET as error:
+            raise ActorGone(f"{name} is gone") from error
+
+    def _forget(self, name: str) -> None:
+        """The actor is gone: sessions that had a sandbox there get a new one, maybe elsewhere."""
+        self._register.doubt(name)
+        self._homes = {session_id: home for session_id, home in self._homes.items() if home != name}
+
+
+def _own_node() -> str:
+    return cast("str", _ray.get_runtime_context().get_node_id())
