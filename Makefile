@@ -60,6 +60,14 @@ fmt: .venv/dev  ## Format, and mend what the linter can
 bench: .venv/dev  ## Measure, beside a baseline; figures go to bench.json
 	$(BIN)/python -m tests.bench.run $(ARGS) </dev/null
 
+SECONDS ?= 600
+DATABASE ?= sqlite
+
+.PHONY: chaos
+chaos: .venv/dev  ## Break a cluster on purpose and check what it kept; SECONDS=600 SEED=7 DATABASE=postgresql
+	@.ci/programs >/dev/null
+	$(BIN)/python -m tests.chaos.run --seconds $(SECONDS) --database $(DATABASE) $(if $(SEED),--seed $(SEED)) $(ARGS) </dev/null
+
 .PHONY: lock
 lock: .venv/dev  ## Pin every version again, with hashes and without index addresses
 	$(BIN)/$(COMPILE) --extra build -o requirements.lock --upgrade

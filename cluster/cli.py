@@ -175,6 +175,26 @@ def verify(
     raise typer.Exit(command.run(Console(), _settings(home=home, wrong=2), scope, as_json=as_json))
 
 
+@app.command("drain-node")
+def drain_node(
+    within: Annotated[float, typer.Option(min=0, help="Seconds until the machine leaves.")] = 120.0,
+    address: Annotated[str, typer.Option(help="Ray's address; by default of the node that runs here.")] = "auto",
+    node_id: Annotated[
+        str | None, typer.Option(help="Ray's id of another node than the one that runs here.", show_default=False)
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Empty this machine before it leaves the cluster, as the preStop hook of a pod does.
+
+    It gets no new sessions. Turns that run there may end, and what does not end in time goes on elsewhere.
+
+    Exit code: 0 the machine is empty, 1 it is not (its turns go on elsewhere when it ends), 3 Ray does not answer.
+    """
+    from . import drain  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(drain.run(Console(), _settings(home=home), address=address, node_id=node_id, within_s=within))
+
+
 @app.command()
 def env(home: Home = None) -> None:
     """Print the variables that let `ray job submit`, and scripts, reach the running cluster.

@@ -23,6 +23,22 @@ _RELOAD_SURVIVAL_S = 24 * 3600
 """HAProxy ends the streams of a configuration that was replaced after so long; Ray's default is 120 s."""
 
 
+FAULT_DETECTION = {
+    # A call to a process that was killed fails after 0.2 to 0.4 s; by default after 1.2 to 1.8 s. The directory keeps a
+    # call open to every session actor, so this is how soon it learns that one is gone.
+    "RAY_timeout_ms_task_wait_for_death_info": "200",
+    "RAY_core_worker_internal_heartbeat_ms": "200",
+    # A machine counts as lost after 4 s where its connections break, and after 12 s where it says nothing at all; by
+    # default after 15 s and 65 s. Only then does Ray start elsewhere what ran there: the directory, the memory actor.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "4",
+    # While the head is away the machines wait for it this long, then they end; by default 60 s.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
+}
+"""For every process of a cluster, on every machine."""
+
+
 class WrongSettings(Exception):
     """A setting has a value that it cannot have; the message names its variable."""
 
@@ -71,6 +87,7 @@ def _ray() -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        **FAULT_DETECTION,
         "DASHBOARD_METRIC_PORT": str(dashboard_metrics),
         "AUTOSCALER_METRIC_PORT": str(autoscaler_metrics),
     }
@@ -101,6 +118,8 @@ def _serve(run_dir: Path, haproxy: Path) -> dict[str, str]:
         # By default a proxy has 5 s to start, and is killed on a machine that is busy.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+        # An HAProxy that died is replaced after three checks that failed: 6 s without HTTP, 30 s by default.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first_replica),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first_replica + 1000),
@@ -115,15 +134,25 @@ def haproxy_wrapper(home: Path) -> Path:
 
 
 def write_haproxy_wrapper(home: Path, binary: str) -> None:
-    """A script that Ray runs in HAProxy's place, which closes the ports that Ray's template leaves open.
+    """A script that Ray runs in HAProxy's place, which mends what Ray's template gets wrong.
 
-    The template binds the metrics and the statistics page to every interface, without authentication.
+    It binds the metrics and the statistics page to every interface, without authentication. And while no replica
+    can answer, it says 500 in plain text, which is neither true nor what clients of the API are promised.
     """
+    body = (
+        '{"type":"urn:greenroom:problem:unavailable","title":"Unavailable","status":503,'
+        '"detail":"no replica can answer now; try again","code":"unavailable","retryable":true,"errors":[]}'
+    )
+    answer = (
+        "HTTP/1.1 503 Service Unavailable\\r\\nContent-Type: application/problem+json\\r\\nRetry-After: 1\\r\\n"
+        f"Cache-Control: no-store\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n"
+    )
     wrapper = haproxy_wrapper(home)
     wrapper.write_text(
         "#!/bin/sh\n"
         'for word; do [ "$before" = -f ] && config=$word; before=$word; done\n'
         "sed -i 's/^\\( *bind \\)\\*\\{0,1\\}:\\([0-9]\\)/\\1127.0.0.1:\\2/' \"$config\" || exit 1\n"
+        f"printf '{answer}%s' '{body}' > \"${{config%/*}}/500.http\" || exit 1\n"
         f'exec "{binary}" "$@"\n'
     )
     wrapper.chmod(0o700)

@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve.config import BackpressureConfig
 from starlette.types import ASGIApp
 
 from actors.core import telemetry
@@ -27,6 +28,7 @@ from actors.wiring.sessions import tool_names
 
 from . import health
 from .api import create_api
+from .problems import RETRY_AFTER_S
 from .services import CheckResult, Services
 
 APP = "greenroom"
@@ -203,6 +205,7 @@ def build(settings: Settings) -> serve.Application:
         num_replicas=1,
         max_ongoing_requests=2_000,
         ray_actor_options={"num_cpus": 0},
+        backpressure_config=BackpressureConfig(retry_after_s=RETRY_AFTER_S),
         graceful_shutdown_timeout_s=20,
         health_check_period_s=10,
     )

@@ -28,7 +28,7 @@ from actors.connect import connect
 
 async def main():
     greenroom = await connect(Path(sys.argv[1]))
-    from actors.handles import SESSION_PREFIX, named_actors
+    from actors.register import SESSION_PREFIX, named_actors
 
     for line in sys.stdin:
         found = {}

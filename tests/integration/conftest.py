@@ -4,17 +4,20 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 from ray.exceptions import RayError
 
@@ -26,13 +29,18 @@ from actors.core.clock import SystemClock
 from actors.core.events import TERMINAL, Event
 from actors.core.ids import NewId, uuid7_ids
 from actors.core.settings import Settings
-from actors.handles import SESSION_PREFIX, RemoteSessions, named_actors
+from actors.handles import RemoteSessions
+from actors.register import SESSION_PREFIX, named_actors
 from actors.security.cipher import ClearText
+from actors.security.keys import ensure_admin_key
 from actors.store.database import Database
 from actors.store.migrate import upgrade
+from actors.wiring.store import api_keys, open_database
+from cluster.environment import FAULT_DETECTION
 from cluster.ports import free_ports
 
 NODE = Path(__file__).with_name("node.py")
+NODES = Path(__file__).with_name("nodes.py")
 START_S = 120.0
 USER = "user_1"
 
@@ -68,6 +76,7 @@ def ray_environment() -> dict[str, str]:
         # Servers on loopback only; and no token, which this process would have to have had at its start.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_AUTH_MODE": "disabled",
+        **FAULT_DETECTION,
     }
 
 
@@ -125,6 +134,106 @@ def run_node(ray_environment: dict[str, str], short_dir: Path) -> Callable[..., 
     return run
 
 
+@dataclass(slots=True)
+class Machine:
+    """One of several nodes: its raylet, and everything that runs below it."""
+
+    id: str
+    raylet: int
+
+    def processes(self) -> list[psutil.Process]:
+        raylet = psutil.Process(self.raylet)
+        return [raylet, *raylet.children(recursive=True)]
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal all of it, the raylet first."""
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+
+@dataclass(slots=True)
+class Machines:
+    """A cluster of several nodes. The driver is connected to the head, which offers no resource of ours."""
+
+    process: subprocess.Popen[str]
+    address: str = ""
+    gcs: int = 0
+
+    def begin(self) -> None:
+        head = self._answer()
+        self.gcs = head["pids"]["gcs_server"]
+        # Given 127.0.0.1 itself, Ray looks for the cluster at this machine's outer address.
+        self.address = "[::ffff:127.0.0.1]:" + head["address"].rpartition(":")[2]
+
+    def add(self, **resources: float) -> Machine:
+        added = self._ask(add={"num_cpus": 2, "resources": resources})
+        return Machine(added["id"], added["pids"]["raylet"])
+
+    def restart_gcs(self) -> None:
+        """Start it again after it was killed. Where its memory is depends on the environment."""
+        self.gcs = self._ask(start_gcs=True)["pids"]["gcs_server"]
+
+    def _ask(self, **command: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the cluster's program ended"
+        return json.loads(line)
+
+
+@pytest.fixture(scope="module")
+def run_machines(ray_environment: dict[str, str], short_dir: Path) -> Callable[..., Any]:
+    """Several nodes for the time of a `with`; at first there is only the head."""
+
+    @contextmanager
+    def run(**environment: str) -> Iterator[Machines]:
+        order = {"temp_dir": str(short_dir / "ray"), "head": {"num_cpus": 2}}
+        log = (short_dir / "nodes.log").open("a")
+        with subprocess.Popen(
+            [sys.executable, str(NODES), json.dumps(order)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**ray_environment, **environment},
+            cwd=short_dir,
+        ) as process:
+            assert process.stdin is not None
+            try:
+                machines = Machines(process)
+                machines.begin()
+                yield machines
+            finally:
+                process.stdin.close()
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                log.close()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def gcs(short_dir: Path) -> Callable[[], psutil.Process]:
+    """The process of the head (GCS) of this module's cluster."""
+
+    def find() -> psutil.Process:
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or [""]
+            if words[0].endswith("gcs_server") and any(str(short_dir) in word for word in words):
+                return process
+        raise AssertionError("there is no gcs_server")
+
+    return find
+
+
 @contextmanager
 def _driver(address: str) -> Iterator[None]:
     import ray
@@ -167,6 +276,56 @@ def serve_environment(short_dir: Path) -> dict[str, str]:
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
     }
+
+
+@pytest.fixture(scope="module")
+def served(short_dir: Path, model_url: str) -> Settings:
+    """Settings of a runtime that is served over HTTP."""
+    home = short_dir / "home"
+    home.mkdir()
+    settings = Settings(
+        home=home,
+        namespace="greenroom",
+        port=free_ports(1)[0],
+        llm="openai",
+        llm_base_url=model_url,
+        model="scripted",
+        sse_heartbeat_s=1,
+        llm_idle_s=120,
+    )
+    upgrade(settings.resolved_database_url)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def key(served: Settings) -> str:
+    async def make() -> str:
+        async with open_database(served) as database:
+            return await ensure_admin_key(api_keys(served, database, SystemClock()), served.admin_key_file)
+
+    return asyncio.run(make())
+
+
+@pytest.fixture
+async def http(served: Settings, key: str, eventually: Eventually) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of what is served, once it is ready."""
+    limits = httpx.Limits(max_connections=300)
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{served.port}",
+        headers={"authorization": f"Bearer {key}"},
+        timeout=60,
+        limits=limits,
+        trust_env=False,
+    ) as client:
+
+        async def ready():
+            try:
+                return (await client.get("/ready")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await eventually(ready, within_s=90)
+        yield client
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -12,18 +13,11 @@ from actors.agent.sessions import TurnResult
 from actors.core.clock import SystemClock
 from actors.core.errors import GreenroomError
 from actors.core.events import MessageAccepted, ToolOutcomeUnknown, TurnRecovering
-from actors.handles import (
-    DIRECTORY,
-    MEMORY,
-    SANDBOX_PREFIX,
-    SESSION_PREFIX,
-    RemoteSandboxes,
-    RemoteSessions,
-    actor_named,
-    named_actors,
-)
+from actors.handles import RemoteSessions
+from actors.register import DIRECTORY, MEMORY, SANDBOX_PREFIX, SESSION_PREFIX, actor_named, named_actors
 from actors.start import start_actors, stop_actors
 from actors.store.migrate import upgrade
+from actors.tool_handles import RemoteSandboxes
 
 SLOW = {"reply": {"text": ["One ", "two ", "three ", "four"], "gap_s": 0.5}}
 
@@ -183,6 +177,50 @@ async def test_a_frozen_process_that_wakes_up_later_writes_nothing_any_more(flee
     assert await fleet.terminal(turn.turn_id, turn.session_id) == ["turn.completed"]
     third = await fleet.say("Still there?", turn.session_id)
     assert await fleet.terminal(third.turn_id, turn.session_id) == ["turn.completed"]
+
+
+async def test_a_turn_of_a_process_that_stands_still_ends_elsewhere_without_anyone_asking(fleet, shown, eventually):
+    turn = await fleet.start(SLOW)
+    await shown(fleet, turn)
+    pid = await fleet.pid(fleet.actors()[await fleet.host_of(turn.session_id)])
+
+    async def ended():
+        return await fleet.terminal(turn.turn_id, turn.session_id)
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert await eventually(ended, within_s=fleet.settings.session_silent_s + 10) == ["turn.completed"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    again = await fleet.say("Still there?", turn.session_id)
+    assert await fleet.terminal(again.turn_id, turn.session_id) == ["turn.completed"]
+    assert await fleet.terminal(turn.turn_id, turn.session_id) == ["turn.completed"]
+
+
+async def test_a_turn_goes_on_within_seconds_of_its_process_being_killed(fleet, shown, eventually, record_property):
+    took = []
+    for _ in range(3):
+        turn = await fleet.start(SLOW)
+        await shown(fleet, turn)
+        pid = await fleet.pid(fleet.actors()[await fleet.host_of(turn.session_id)])
+        before = len(await fleet.journal(turn.session_id))
+
+        os.kill(pid, signal.SIGKILL)
+        killed = time.monotonic()
+
+        async def further(turn=turn, before=before):
+            return len(await fleet.journal(turn.session_id)) > before
+
+        await eventually(further, within_s=10)
+        took.append(time.monotonic() - killed)
+
+        async def ended(turn=turn):
+            return await fleet.terminal(turn.turn_id, turn.session_id)
+
+        assert await eventually(ended) == ["turn.completed"]
+    record_property("next_event_s", [round(one, 2) for one in took])
+    assert max(took) < 5
 
 
 async def test_a_message_for_a_process_that_stands_still_is_taken_by_another(fleet):

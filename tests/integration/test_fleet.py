@@ -8,7 +8,8 @@ import ray
 from actors.agent.sessions import TurnResult
 from actors.core.errors import AtCapacity, SessionNotFound
 from actors.core.events import MessageAccepted
-from actors.handles import RemoteSessions, end_actor
+from actors.handles import RemoteSessions
+from actors.register import end_actor
 
 SLOW = {"reply": {"text": ["One ", "two ", "three ", "four"], "gap_s": 0.5}}
 

@@ -1,0 +1,1 @@
+"""Faults on purpose: a real cluster under load, one fault after the other, and the history checked at the end."""
