@@ -180,10 +180,8 @@ class RemoteSessions:
         """Make sure that every host can be called without the head of the cluster, should it go away."""
         for name in (await self.directory.status()).hosts:
             with suppress(*UNMET, ActorGone, TimeoutError):
-                host = await self.register.find(name)
-                # Ray learns the address of an actor with the first call.
                 async with translated(ActorGone), asyncio.timeout(TRY_S):
-                    await host.watch.remote(0)
+                    await self.register.meet(name, lambda host: host.watch.remote(0))
 
     def _remember(self, session_id: str, name: str) -> None:
         self._places[session_id] = name

@@ -67,6 +67,7 @@ class Register:
         self._namespace = namespace
         self._met: dict[str, Any] = {}
         self._doubted: set[str] = set()
+        self._greeted: set[str] = set()
         self._asked: dict[str, asyncio.Task[Any]] = {}
         self._away_until = 0.0
         self._hung = 0
@@ -96,9 +97,19 @@ class Register:
         """It can be found without a question."""
         return name in self._met and name not in self._doubted
 
+    async def meet(self, name: str, greet: Callable[[Any], Awaitable[Any]]) -> None:
+        """Find it and call it, once: with its first call Ray learns its address, and needs the head for that.
+
+        Raises what `find` and the call raise.
+        """
+        if name not in self._greeted:
+            await greet(await self.find(name))
+            self._greeted.add(name)
+
     def doubt(self, name: str) -> None:
         """It did not answer: another actor may have its name by now."""
         self._doubted.add(name)
+        self._greeted.discard(name)
 
     async def names(self, prefix: str) -> tuple[str, ...]:
         """Names that start so, sorted. Raises `HeadAway`."""

@@ -45,7 +45,13 @@ class RemoteMemories:
         return await self._call(lambda actor: actor.recall.remote(user_id, query, limit=limit))
 
     async def meet(self) -> None:
-        """Make sure that it can be called without the head of the cluster. Raises `MemoryUnavailable`."""
+        """Make sure that it can be called without the head of the cluster, should it go away."""
+        with suppress(*UNMET, ActorGone, TimeoutError):
+            async with translated(ActorGone), asyncio.timeout(MEET_S):
+                await self._register.meet(MEMORY, lambda actor: actor.ping.remote())
+
+    async def ping(self) -> None:
+        """Raises `MemoryUnavailable` when its process does not answer."""
         await self._call(lambda actor: actor.ping.remote())
 
     async def _call(self, call: Callable[[Any], Awaitable[T]]) -> T:
@@ -224,10 +230,9 @@ class RemoteSandboxes:
 
     async def meet(self) -> None:
         """Make sure that this machine's sandboxes can be called without the head of the cluster, should it go away."""
-        with suppress(SandboxUnavailable, ActorGone, TimeoutError):
-            if (near := await self._near()) is not None:
-                async with translated(ActorGone), asyncio.timeout(MEET_S):
-                    await (await self._actor(near)).metrics.remote()
+        with suppress(*UNMET, ActorGone, TimeoutError):
+            async with translated(ActorGone), asyncio.timeout(MEET_S):
+                await self._register.meet(SANDBOX_PREFIX + _own_node(), lambda actor: actor.metrics.remote())
 
     async def _near(self) -> str | None:
         """This machine's actor, if it has one."""

@@ -28,10 +28,11 @@ FAULT_DETECTION = {
     # call open to every session actor, so this is how soon it learns that one is gone.
     "RAY_timeout_ms_task_wait_for_death_info": "200",
     "RAY_core_worker_internal_heartbeat_ms": "200",
-    # A machine counts as lost after 4 s where its connections break, and after 12 s where it says nothing at all; by
+    # A machine counts as lost after 4 s where its connections break, and after 24 s where it says nothing at all; by
     # default after 15 s and 65 s. Only then does Ray start elsewhere what ran there: the directory, the memory actor.
+    # Turns do not wait for it. A machine that swaps must not be taken for lost, so the second is not cut further.
     "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_timeout_ms": "5000",
     "RAY_health_check_failure_threshold": "4",
     # While the head is away the machines wait for it this long, then they end; by default 60 s.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "600",

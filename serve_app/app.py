@@ -139,7 +139,7 @@ class Checks:
     async def check_memory(self) -> CheckResult:
         try:
             async with asyncio.timeout(health.CHECK_S / 2):
-                await self._parts.memories.meet()
+                await self._parts.memories.ping()
         except TimeoutError:
             return CheckResult("memory", "warning", "the memory actor is still loading", loading=True)
         except GreenroomError as error:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from actors.agent.book import SessionBook, TurnRow
 from actors.agent.results import result_of
 from actors.agent.sessions import TurnResult
-from actors.agent.state import SessionState, TurnState
+from actors.agent.state import SessionState
+from actors.agent.turn_state import TurnState
 from actors.core.events import TERMINAL, Event, MessageAccepted, MessageEdited, SessionCreated, TurnStarted
 
 PAGE = 200

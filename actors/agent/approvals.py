@@ -9,7 +9,7 @@ from ..core.ids import NewId
 from ..core.settings import Settings
 from ..tools.toolbox import Toolbox
 from .log import SessionLog
-from .state import ToolState, TurnState
+from .turn_state import ToolState, TurnState
 
 
 @dataclass(frozen=True, slots=True)

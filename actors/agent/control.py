@@ -4,7 +4,7 @@ from ..core.errors import ApprovalNotFound, ApprovalNotPending, InvalidInput, Me
 from ..core.events import ApprovalResolved, MessageEdited, SessionPaused, SessionResumed
 from .log import SessionLog
 from .orders import Edit, Order, Pause, Resolve, Resume, Withdraw
-from .state import TurnState
+from .turn_state import TurnState
 
 
 def carry_out(order: Order, log: SessionLog) -> str | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..core.events import StopReason
 from ..core.settings import Settings
-from .state import TurnState
+from .turn_state import TurnState
 
 
 @dataclass(frozen=True, slots=True)

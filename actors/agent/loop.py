@@ -17,8 +17,8 @@ from .limits import TurnLimits
 from .log import SessionLog
 from .model_call import ModelCall, account
 from .parking import Parked
-from .state import TurnState
 from .tool_calls import ToolCalls, lose_started
+from .turn_state import TurnState
 
 _STOPS: dict[str, StopReason] = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
 

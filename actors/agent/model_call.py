@@ -20,7 +20,7 @@ from ..ledger.book import AttemptClosed, AttemptOpened
 from ..llm.base import LLM, Answer, ModelRequest, ReasoningText, Retrying, StreamItem, TextDelta
 from .log import SessionLog
 from .prompt import messages_for
-from .state import TurnState
+from .turn_state import TurnState
 
 MAX_CALLS = 32
 """Tool calls that one answer may ask for; the rest is refused with the answer, which is then no valid one."""

@@ -7,7 +7,7 @@ from ..core import telemetry
 from ..core.errors import GreenroomError
 from ..core.events import TurnCancelled, TurnFailed
 from .sessions import ToolOutcome, TurnResult
-from .state import TurnState
+from .turn_state import TurnState
 
 KEPT = 8
 """Results of the newest ended turns, for callers that come back for one that has just ended."""

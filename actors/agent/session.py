@@ -28,7 +28,8 @@ from .loop import TurnLoop
 from .orders import Order
 from .results import Results, result_of
 from .sessions import Receipt, Submit, TurnResult, Waiting
-from .state import Accepted, TurnState
+from .state import Accepted
+from .turn_state import TurnState
 
 CANCEL_S = 10.0
 """A cancel that has not ended the turn by then gives up and says so."""

@@ -13,7 +13,7 @@ from ..tools.toolbox import Toolbox
 from .approvals import Approvals, refuse, withdraw_requests
 from .log import SessionLog
 from .parking import Parked
-from .state import ToolState, TurnState
+from .turn_state import ToolState, TurnState
 
 
 class ToolCalls:

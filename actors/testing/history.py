@@ -6,9 +6,10 @@ What does not hold is an AssertionError that says what.
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from ..agent.state import SessionState, ToolState, TurnState
+from ..agent.state import SessionState
 from ..agent.tables import APPROVALS, SESSIONS, TURNS
 from ..agent.transcript_rules import AnthropicRules, OpenAIRules, first_fault
+from ..agent.turn_state import ToolState, TurnState
 from ..core.events import (
     TERMINAL,
     ApprovalExpired,

@@ -24,6 +24,7 @@ class Proxy:
         self.port = port
         self._connect = connect
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
+        self._passed_at: dict[int, float] = {}
         self._passing = asyncio.Event()
         self._passing.set()
         self._is_cut = False
@@ -34,6 +35,11 @@ class Proxy:
     def connections(self) -> int:
         """How many there are now."""
         return len(self._connections)
+
+    def busy_ports(self, within_s: float) -> set[int]:
+        """The clients, by their ports, whose connections passed something within so many seconds before now."""
+        since = asyncio.get_running_loop().time() - within_s
+        return {port for port, at in self._passed_at.items() if at >= since}
 
     def cut(self) -> None:
         """Reset every connection, and each that comes, until `heal`."""
@@ -58,17 +64,19 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         writers = self._connections[task] = [writer]
+        port = writer.get_extra_info("peername")[1]
         try:
             if not self._is_cut:
-                await self._pass_on(reader, writer, writers)
+                await self._pass_on(reader, writer, writers, port)
         except* OSError:
             pass  # either side is gone: so is the other, below
         finally:
             del self._connections[task]
+            self._passed_at.pop(port, None)
             _reset(writers)
 
     async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, writers: list[asyncio.StreamWriter]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, writers: list[asyncio.StreamWriter], port: int
     ) -> None:
         await self._passing.wait()
         beyond, back = await self._connect()
@@ -76,16 +84,17 @@ class Proxy:
         if self._is_cut:
             return  # it came while the connection was made
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._pass(reader, back))
-            group.create_task(self._pass(beyond, writer))
+            group.create_task(self._pass(reader, back, port))
+            group.create_task(self._pass(beyond, writer, port))
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
         while data := await reader.read(_CHUNK):
             if self._delay_s:
                 await asyncio.sleep(self._delay_s)
             await self._passing.wait()
             writer.write(data)
             await writer.drain()
+            self._passed_at[port] = asyncio.get_running_loop().time()
         with suppress(OSError):
             writer.write_eof()
 

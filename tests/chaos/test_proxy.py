@@ -50,6 +50,16 @@ async def test_bytes_pass_both_ways_and_the_end_is_passed_on(proxy: Proxy) -> No
     writer.close()
 
 
+async def test_it_knows_who_is_talking(proxy: Proxy) -> None:
+    quiet, talking = await connect(proxy), await connect(proxy)
+    assert proxy.busy_ports(within_s=WITHIN_S) == set()
+    await said_back(*talking, b"hello")
+    assert proxy.busy_ports(within_s=WITHIN_S) == {talking[1].get_extra_info("sockname")[1]}
+    for _, writer in (quiet, talking):
+        writer.close()
+    assert await eventually(lambda: not proxy.busy_ports(within_s=WITHIN_S), within_s=WITHIN_S)
+
+
 async def test_a_cut_resets_connections_and_refuses_new_ones_until_it_is_healed(proxy: Proxy) -> None:
     reader, writer = await connect(proxy)
     await said_back(reader, writer, b"before")

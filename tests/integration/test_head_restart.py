@@ -23,8 +23,7 @@ TOOL = {"tool_calls": [{"name": "run_python", "arguments": {"code": "print(6 * 7
 def redis(short_dir):
     """A Redis that keeps what it was told."""
     program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
+    assert program, "There is no redis-server; as root: apt-get install redis-server"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

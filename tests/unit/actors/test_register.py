@@ -124,3 +124,18 @@ async def test_what_is_done_in_a_thread_raises_what_it_raised():
 
     with pytest.raises(KeyError):
         await Register("ours").run(fail)
+
+
+async def test_who_is_met_is_called_once_and_again_after_a_doubt(head):
+    ours = Register("ours")
+    greeted = []
+
+    async def greet(actor) -> None:
+        greeted.append(actor)
+
+    for _ in range(3):
+        await ours.meet("a", greet)
+    assert greeted == [head.actors["a"]]
+    ours.doubt("a")
+    await ours.meet("a", greet)
+    assert len(greeted) == 2

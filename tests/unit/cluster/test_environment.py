@@ -1,5 +1,6 @@
 """What Ray and HAProxy start with, and what closes the ports that Ray leaves open."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from actors.core.settings import Settings
 from cluster import environment
+from serve_app.calls import error_from
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +86,13 @@ def test_the_wrapper_closes_what_the_template_opens(home, tmp_path):
         "frontend prometheus\n    bind 127.0.0.1:9101\nfrontend http_frontend\n    bind 0.0.0.0:8000\n"
         "listen stats\n  bind 127.0.0.1:8404\n"
     )
+    # What it answers while no replica can: HAProxy sends the file as it is.
+    head, _, body = (tmp_path / "500.http").read_bytes().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert f"Content-Length: {len(body)}".encode() in head
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"], problem["retryable"]) == (503, "unavailable", True)
+    assert error_from(503, body).retryable
 
 
 def test_a_wrong_setting_is_named(monkeypatch):
