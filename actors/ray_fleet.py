@@ -51,6 +51,7 @@ class RayFleet:
         self._places: dict[str, str] = {}
         self._names: tuple[str, ...] = ()
         self._nodes: tuple[Node, ...] = ()
+        self._away = False
         self._logger = structlog.get_logger("greenroom.directory")
 
     async def names(self) -> tuple[str, ...]:
@@ -75,7 +76,11 @@ class RayFleet:
         try:
             self._nodes = await self._register.nodes()
         except HeadAway as error:
-            self._logger.warning("the fleet is as it was last known", reason=str(error))
+            if not self._away:
+                self._logger.warning("the fleet is as it was last known", reason=str(error))
+            self._away = True
+        else:
+            self._away = False
         return self._nodes
 
     async def start(self) -> str:

@@ -188,7 +188,7 @@ class Directory:
             if host.sessions and host.silent_since is not None and now - host.silent_since >= self._silent_s:
                 self._logger.warning("host given up", host=name, silent_s=now - host.silent_since)
                 # Should it still run them, the journal's epoch stops it when they are woken elsewhere.
-                host.lose(now=now)
+                self._lost(name)
 
     async def _look_at(self, name: str) -> None:
         try:
@@ -212,8 +212,12 @@ class Directory:
         self._stirred.set()
 
     def _lost(self, name: str) -> None:
-        if (host := self._hosts.get(name)) is not None:
-            host.lose(now=self._clock.monotonic())
+        if (host := self._hosts.get(name)) is None:
+            return
+        for session_id in host.sessions:
+            if (waking := self._waking.pop(session_id, None)) is not None:
+                waking.cancel()  # it waits for a host that will not answer
+        host.lose(now=self._clock.monotonic())
 
     def _remove(self, name: str) -> None:
         self._hosts.pop(name, None)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ..core import telemetry
 from ..core.clock import Clock
-from ..core.errors import AtCapacity, Draining, NotHere, SessionExists, SessionNotFound
+from ..core.errors import AtCapacity, Draining, Fenced, NotHere, SessionExists, SessionNotFound, StoreUnavailable
 from ..core.events import SessionCreated
 from ..sandbox.base import Sandboxes
 from .journal import FIRST_EPOCH, Journal
@@ -124,11 +124,24 @@ class SessionHost:
         """Passivate what was idle for too long; how many it was. Decide what nobody decided in time."""
         for session in [s for s in self._sessions.values() if s.overdue]:
             await self._attend(session)
+        await self._leave_overtaken()
         limit = self._clock.monotonic() - self._idle_s
         idle = [s for s in self._sessions.values() if not s.busy and s.touched < limit]
         for session in idle:
             self._drop(session)
         return len(idle)
+
+    async def _leave_overtaken(self) -> None:
+        """Drop sessions that live elsewhere by now: without a write nobody here would learn it, their readers least."""
+        held = {session_id: session.log.epoch for session_id, session in self._sessions.items()}
+        try:
+            overtaken = await self._journal.overtaken(held) if held else ()
+        except StoreUnavailable:
+            return  # asked again in the next round
+        for session_id in overtaken:
+            session = self._sessions.get(session_id)
+            if session is not None and session.log.epoch == held[session_id]:
+                session.log.lose(Fenced(session_id=session_id, epoch=held[session_id]))
 
     async def drain(self, *, grace_s: float) -> None:
         """Take no new work, let turns end for `grace_s`, then leave them to the next host."""

@@ -8,6 +8,7 @@
   activates it again; the journal then says what is true.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -89,6 +90,10 @@ class Journal(Protocol):
 
     async def exists(self, session_id: str) -> bool:
         """There is such a session, and it was not deleted."""
+        ...
+
+    async def overtaken(self, epochs: Mapping[str, int]) -> tuple[str, ...]:
+        """Of these sessions, with the epochs at which somebody holds them: those taken over by another, or deleted."""
         ...
 
     async def unfinished(self, *, limit: int) -> tuple[str, ...]:

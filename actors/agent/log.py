@@ -49,6 +49,11 @@ class SessionLog:
         self._title_written = state.title
         self.on_lost: Callable[[GreenroomError], None] | None = None
 
+    @property
+    def epoch(self) -> int:
+        """At which this process took the session over."""
+        return self._epoch
+
     # Writing ---------------------------------------------------------------------------------------
 
     def stage(self, body: Body, turn_id: str | None = None) -> Event:

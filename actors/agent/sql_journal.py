@@ -5,7 +5,7 @@ under way the next appends gather, so load raises the size of a commit and not t
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -28,6 +28,8 @@ from .tables import APPROVALS, EVENTS, SESSIONS, TURNS
 _INSERT_EVENTS = sa.insert(EVENTS)
 _INSERT_SESSION = sa.insert(SESSIONS)
 _EXISTS = sa.select(SESSIONS.c.id).where(SESSIONS.c.id == sa.bindparam("session"))
+
+_IDS_AT_ONCE = 500
 
 _KEPT = (
     "updated_at",
@@ -232,6 +234,19 @@ class SqlJournal:
     async def exists(self, session_id: str) -> bool:
         query = sa.select(SESSIONS.c.id).where(SESSIONS.c.id == session_id, SESSIONS.c.deleted_at.is_(None))
         return await self._database.read(lambda c: c.execute(query).first()) is not None
+
+    async def overtaken(self, epochs: Mapping[str, int]) -> tuple[str, ...]:
+        def work(connection: Connection) -> tuple[str, ...]:
+            found: dict[str, int] = {}
+            ids = tuple(epochs)
+            for at in range(0, len(ids), _IDS_AT_ONCE):
+                query = sa.select(SESSIONS.c.id, SESSIONS.c.epoch).where(
+                    SESSIONS.c.id.in_(ids[at : at + _IDS_AT_ONCE]), SESSIONS.c.deleted_at.is_(None)
+                )
+                found.update((row.id, row.epoch) for row in connection.execute(query))
+            return tuple(one for one, epoch in epochs.items() if found.get(one) != epoch)
+
+        return await self._database.read(work)
 
     async def unfinished(self, *, limit: int) -> tuple[str, ...]:
         query = (

@@ -136,6 +136,9 @@ class FaultyJournal:
     async def exists(self, session_id: str) -> bool:
         return await self._do("exists", lambda: self._journal.exists(session_id))
 
+    async def overtaken(self, epochs: Mapping[str, int]) -> tuple[str, ...]:
+        return await self._do("overtaken", lambda: self._journal.overtaken(epochs))
+
     async def unfinished(self, *, limit: int) -> tuple[str, ...]:
         return await self._do("unfinished", lambda: self._journal.unfinished(limit=limit))
 

@@ -131,3 +131,16 @@ async def test_deleting_amid_writing_leaves_nothing_behind(
             lambda c, t=table: c.execute(sa.select(sa.func.count()).select_from(t)).scalar()
         )
         assert rows == 0
+
+
+async def test_overtaken_names_what_another_took_over_or_deleted(process: Any, writer: Callable[..., Any]) -> None:
+    for name in ("mine", "taken", "deleted"):
+        await writer(name).create()
+    await process.journal.activate("taken")
+    await process.book.delete("deleted", "user_1")
+    many = {f"nobody_{n}": 1 for n in range(1200)}
+
+    held = {"mine": 1, "taken": 1, "deleted": 1}
+    assert await process.journal.overtaken(held) == ("taken", "deleted")
+    assert await process.journal.overtaken({"taken": 2}) == ()
+    assert len(await process.journal.overtaken({**many, "mine": 1})) == 1200

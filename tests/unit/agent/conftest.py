@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -91,6 +91,9 @@ class Line:
 
     async def exists(self, session_id: str) -> bool:
         return await self.journal.exists(session_id)
+
+    async def overtaken(self, epochs: Mapping[str, int]) -> tuple[str, ...]:
+        return await self.journal.overtaken(epochs)
 
     async def unfinished(self, *, limit: int) -> tuple[str, ...]:
         return await self.journal.unfinished(limit=limit)

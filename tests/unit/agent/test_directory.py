@@ -466,6 +466,31 @@ async def test_a_wake_that_takes_long_holds_up_neither_the_rounds_nor_the_others
     directory.close()
 
 
+async def test_a_wake_that_hangs_on_a_host_that_is_given_up_is_begun_anew_elsewhere(
+    make: Any, journal: Unfinished, clock: FakeClock
+) -> None:
+    class Hangs(FakeFleet):
+        async def wake(self, name: str, session_id: str) -> None:
+            if name in self.silent:
+                await asyncio.Event().wait()
+            await super().wake(name, session_id)
+
+    fleet = Hangs("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    first = await directory.locate("sess_1")  # sent there, and not seen yet
+    journal.sessions = ["sess_1"]
+    fleet.silent.add(first)
+    waking = asyncio.create_task(directory.wake("sess_1"))
+    await directory.tend()
+    await directory.tend()
+    clock.advance(10)
+    await directory.tend()
+    assert [(name != first, session_id) for name, session_id in fleet.woken] == [(True, "sess_1")]
+    waking.cancel()
+    directory.close()
+
+
 async def test_a_host_on_a_machine_that_leaves_gets_no_sessions_and_keeps_its_turns(
     make: Any, journal: Unfinished
 ) -> None:

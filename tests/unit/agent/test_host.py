@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -11,6 +12,7 @@ from actors.agent.sessions import Receipt, TurnResult
 from actors.core.errors import (
     AtCapacity,
     Draining,
+    Fenced,
     GreenroomError,
     InvalidInput,
     NotHere,
@@ -77,6 +79,33 @@ async def test_sweep_leaves_busy_and_fresh_sessions(world: Any, until: Callable[
     await host.chat(world.submit(session_id="fresh"), wait_s=5)
     assert await host.sweep() == 1
     assert set(host.status().sessions) == {"busy", "fresh"}
+
+
+async def test_sweep_drops_what_lives_elsewhere_so_that_its_readers_are_told(world: Any) -> None:
+    """A host that stood still, and whose session was taken over, writes nothing and so is never fenced."""
+    before, after = world.host(ScriptedLLM(otherwise=says("hi"))), world.host(ScriptedLLM(otherwise=says("hi")))
+    await before.chat(world.submit(), wait_s=5)
+    last = len(await world.events())
+    reader = asyncio.create_task(before.follow("sess_1", "user_1", after=last, seen={}, wait_s=30))
+    assert await before.sweep() == 0
+    assert before.status().sessions == ("sess_1",)
+
+    await after.chat(world.submit("again"), wait_s=5)
+    await before.sweep()
+
+    assert before.status().sessions == ()
+    with pytest.raises(Fenced):
+        await reader
+    assert after.status().sessions == ("sess_1",)
+
+
+async def test_sweep_waits_for_no_database(world: Any) -> None:
+    line = world.line()
+    host = world.host(ScriptedLLM(otherwise=says("hi")), line=line)
+    await host.chat(world.submit(), wait_s=5)
+    line.overtaken = AsyncMock(side_effect=StoreUnavailable)
+    assert await host.sweep() == 0
+    assert host.status().sessions == ("sess_1",)
 
 
 async def test_sweep_is_not_held_up_by_a_session_that_is_lost(world: Any, until: Callable[..., Any]) -> None:

@@ -24,7 +24,7 @@ from actors.testing.faults import Faults, FaultyJournal, FaultyLLM, FaultyMemori
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
 
-STORE_CALLS = ("append", "activate", "read", "exists", "unfinished", "due", "trim")
+STORE_CALLS = ("append", "activate", "read", "exists", "overtaken", "unfinished", "due", "trim")
 
 
 class NotedJournal:
@@ -47,6 +47,10 @@ class NotedJournal:
     async def exists(self, session_id: str) -> bool:
         self.reached.append("exists")
         return True
+
+    async def overtaken(self, epochs) -> tuple[str, ...]:
+        self.reached.append("overtaken")
+        return ("sess_3",)
 
     async def unfinished(self, *, limit: int) -> tuple[str, ...]:
         self.reached.append("unfinished")
@@ -81,6 +85,8 @@ async def ask(journal, call: str):
             return await journal.read("sess_1", after=0, limit=10)
         case "exists":
             return await journal.exists("sess_1")
+        case "overtaken":
+            return await journal.overtaken({"sess_3": 1})
         case "unfinished":
             return await journal.unfinished(limit=10)
         case "due":

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -120,6 +120,10 @@ class Wire:
     async def read(self, session_id: str, *, after: int, limit: int) -> tuple[Event, ...]:
         self._check()
         return await self._journal.read(session_id, after=after, limit=limit)
+
+    async def overtaken(self, epochs: Mapping[str, int]) -> tuple[str, ...]:
+        self._check()
+        return await self._journal.overtaken(epochs)
 
     def _check(self) -> None:
         if self._dead:
