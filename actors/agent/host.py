@@ -101,7 +101,8 @@ class SessionHost:
         await self._touching(session, session.control(order))
 
     async def inbox(self, session_id: str, user_id: str, *, activate: bool = True) -> tuple[Waiting, ...]:
-        return (await self._find(session_id, user_id, activate=activate)).inbox()
+        session = await self._find(session_id, user_id, activate=activate)
+        return await self._touching(session, session.inbox())
 
     async def forget(self, session_id: str) -> None:
         session = self._sessions.get(session_id)

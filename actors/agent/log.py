@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..core.clock import Clock
-from ..core.errors import GreenroomError, SessionLost
+from ..core.errors import Fenced, GreenroomError, SessionLost
 from ..core.events import Body, Event
 from ..ledger.book import AttemptEntry
 from .journal import Append, Journal, Profile
@@ -123,6 +123,13 @@ class SessionLog:
             profile=profile,
             status=state.status,
         )
+
+    async def confirm(self) -> None:
+        """Raises `Fenced` when the session lives elsewhere by now: then what is known of it here is old."""
+        if self.lost is None and await self._journal.overtaken({self.state.session_id: self._epoch}):
+            self.lose(Fenced(session_id=self.state.session_id, epoch=self._epoch))
+        if self.lost is not None:
+            raise self.lost
 
     # Reading ---------------------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ from ..core.errors import (
     Draining,
     GreenroomError,
     IdempotencyKeyReused,
+    InboxFull,
+    SessionBusy,
     SessionLost,
     SessionNotFound,
 )
@@ -98,7 +100,11 @@ class Session:
         if known := self.log.state.accepted.get(command.message_id):
             return await self._known(command, known)
         with counted():
-            return await self._accept(command)
+            try:
+                return await self._accept(command)
+            except (SessionBusy, InboxFull):
+                await self.log.confirm()  # a refusal is as good as what is known here
+                raise
 
     async def _known(self, command: Submit, known: Accepted) -> Receipt:
         """The message came before, in this very request or in one that was repeated."""
@@ -116,8 +122,9 @@ class Session:
         await self.log.flush()
         return receipt
 
-    def inbox(self) -> tuple[Waiting, ...]:
+    async def inbox(self) -> tuple[Waiting, ...]:
         """See `Sessions.inbox`."""
+        await self.log.confirm()
         return waiting(self.log.state)
 
     # Turns --------------------------------------------------------------------------------------------
@@ -226,6 +233,7 @@ class Session:
             cancelled = carry_out(order, self.log)
         except GreenroomError:
             await self.attend()
+            await self.log.confirm()
             raise
         if cancelled is not None:
             await self.cancel(cancelled)
@@ -251,7 +259,10 @@ class Session:
             self._abandon(turn)
             self.start_next()
         await self.log.flush()  # its end may be staged and not yet written
-        return await self.result(turn_id, wait_s=CANCEL_S)
+        ended = await self.result(turn_id, wait_s=CANCEL_S)
+        if turn is None and ended is None:
+            await self.log.confirm()
+        return ended
 
     def _interrupt(self) -> None:
         """Cancel the turn that was begun, without waiting until it has ended."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from actors.agent.orders import Edit, Resolve
 from actors.agent.sessions import TurnResult
 from actors.agent.state import OUTCOME_UNKNOWN
 from actors.core.errors import Draining, Fenced, GreenroomError, ModelUnavailable, SessionLost
@@ -170,6 +171,40 @@ async def test_an_overtaken_host_writes_nothing_more(world: Any, until: Callable
     batch = await zombie.follow("sess_1", "user_1", after=0, seen={}, wait_s=5, activate=True)
     assert batch.events == tuple(events)
     assert await world.events() == events
+
+
+async def test_a_host_that_was_overtaken_and_does_not_know_it_refuses_nothing(
+    world: Any, until: Callable[..., Any]
+) -> None:
+    """What it knows is old: it must not say that there is no such thing, nor that all is over."""
+    gate = asyncio.Event()
+    zombie_llm = ScriptedLLM([says("hi"), [asyncio.Event()]])
+    orders = {
+        "edit": lambda host, new: host.control("sess_1", "user_1", Edit(new.message_id, "2nd")),
+        "resolve": lambda host, _: host.control("sess_1", "user_1", Resolve("appr_9", "deny", None, "user_1")),
+        "cancel": lambda host, new: host.cancel("sess_1", "user_1", new.turn_id),
+        "inbox": lambda host, _: host.inbox("sess_1", "user_1"),
+    }
+    for name, give in orders.items():
+        zombie = world.host(ScriptedLLM(otherwise=says("hi")))
+        await zombie.chat(world.submit(), wait_s=5)
+        owner = world.host(ScriptedLLM([[gate, *says("one")]], otherwise=says("yes")))
+        await owner.submit(world.submit())
+        queued = world.submit("second")
+        await owner.submit(queued)
+        with pytest.raises(Fenced):
+            await give(zombie, queued)
+        assert zombie.status().sessions == (), name
+        gate.set()
+        await owner.chat(queued, wait_s=5)
+        gate.clear()
+    busy = world.host(zombie_llm)
+    await busy.chat(world.submit(session_id="sess_2"), wait_s=5)
+    await busy.submit(world.submit(session_id="sess_2"))
+    await until(lambda: zombie_llm.open == 1)
+    await world.journal.activate("sess_2")
+    with pytest.raises(Fenced):
+        await busy.submit(world.submit(session_id="sess_2", on_busy="reject"))
 
 
 async def test_to_be_overtaken_is_no_unhandled_error(world: Any, until: Callable[..., Any]) -> None:
