@@ -21,7 +21,7 @@ from .register import SANDBOX_PREFIX, SESSION_PREFIX, HeadAway, Node, NotRegiste
 from .sandbox_actor import SandboxActor
 from .session_actor import SessionActor
 
-STATUS_S = 2.0
+DRAIN_S = 2.0
 START_S = 30.0
 WAKE_S = 10.0
 WATCH_S = 60.0
@@ -62,10 +62,14 @@ class RayFleet:
             return tuple(sorted({*self._names, *self._places}))
         return self._names
 
-    async def nodes(self) -> int:
+    async def machines(self) -> dict[str, frozenset[str]]:
         if not (alive := await self._alive()):
             raise UnavailableError("nobody knows which machines there are")
-        return sum(1 for node in alive if node.leaves_at is None and _offers(node, SESSION_RESOURCE))
+        return {
+            node.id: frozenset(name for name, place in self._places.items() if place == node.id)
+            for node in alive
+            if node.leaves_at is None and _offers(node, SESSION_RESOURCE)
+        }
 
     async def leaving(self) -> dict[str, float]:
         now = time.time()  # noqa: TID251 - Ray tells deadlines by the wall clock
@@ -111,8 +115,8 @@ class RayFleet:
         return min(roomy)[1] if roomy else None
 
     async def status(self, name: str) -> HostStatus | None:
-        # One that never answered may still be starting.
-        deadline_s = STATUS_S if name in self._met else START_S
+        # One that never answered may still be starting. Another is asked again before it is given up.
+        deadline_s = self._settings.session_silent_s if name in self._met else START_S
         try:
             async with translated(SessionLost), asyncio.timeout(deadline_s):
                 status = await (await self._register.find(name)).status.remote()
@@ -157,7 +161,7 @@ class RayFleet:
         except (NotRegistered, HeadAway):
             return
         try:
-            async with translated(SessionLost), asyncio.timeout(grace_s + STATUS_S):
+            async with translated(SessionLost), asyncio.timeout(grace_s + DRAIN_S):
                 await actor.drain.remote(grace_s=grace_s)
         except (SessionLost, TimeoutError) as error:
             self._logger.warning("host not drained", host=name, error=str(error))

@@ -13,7 +13,7 @@ import structlog
 
 from ..core.clock import Clock
 from ..core.errors import AtCapacity, GreenroomError, SessionLost, SessionNotFound
-from .fleet import Fleet, FleetStatus, KnownHost
+from .fleet import Fleet, FleetStatus, KnownHost, Warm, empty, staying
 from .journal import Journal
 
 PLACES_REMEMBERED = 200_000
@@ -22,6 +22,9 @@ WAKES_AT_ONCE = 100
 WAKES_TOGETHER = 16
 LOOK_S = 1.0
 """A round of care waits for its hosts so long; without any that answers, until the first one does."""
+
+MISS_S = 2.0
+"""A host that has not answered for so long gets no new sessions until it does."""
 
 WAKE_S = 2.0
 """A round of care waits for its wakes so long; those that take longer go on beside it."""
@@ -47,7 +50,7 @@ class Directory:
         self._fleet = fleet
         self._journal = journal
         self._clock = clock
-        self._warm_per_node = warm_per_node
+        self._warm = Warm(warm_per_node, dedicated=sessions_per_host == 1)
         self._max_per_node = max_per_node
         self._sessions_per_host = sessions_per_host
         self._silent_s = silent_s
@@ -57,6 +60,7 @@ class Directory:
         self._growing = asyncio.Lock()
         self._placing: dict[str, asyncio.Task[str]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._asked_at: dict[str, float] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._waking: dict[str, asyncio.Task[None]] = {}
         self._retiring: dict[str, asyncio.Task[None]] = {}
@@ -126,7 +130,7 @@ class Directory:
         async with self._growing:
             if (name := self._least_loaded()) is not None:
                 return name
-            if self._staying() < self._max_per_node * max(1, await self._fleet.nodes()):
+            if staying(self._hosts) < self._max_per_node * max(1, len(await self._fleet.machines())):
                 try:
                     return await self._start()
                 except AtCapacity as error:
@@ -140,9 +144,6 @@ class Directory:
         name = await self._fleet.start()
         self._hosts.setdefault(name, KnownHost())
         return name
-
-    def _staying(self) -> int:
-        return sum(1 for host in self._hosts.values() if not host.leaving)
 
     # Care ---------------------------------------------------------------------------------------------
 
@@ -175,6 +176,7 @@ class Directory:
             self._remove(gone)
         for name in names:
             if name not in self._asking:
+                self._asked_at[name] = self._clock.monotonic()
                 self._begin(self._asking, name, self._look_at(name))
         # Nobody waits for a host that was silent before: it is asked all the same, and heard when it answers.
         unknown = KnownHost()
@@ -185,6 +187,9 @@ class Directory:
             _, waited = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         now = self._clock.monotonic()
         for name, host in self._hosts.items():
+            # Slow is not silent: it is asked no second time, and its answer counts whenever it comes.
+            if name in self._asking and now - self._asked_at[name] >= MISS_S:
+                host.missed(now=self._asked_at[name])
             if host.sessions and host.silent_since is not None and now - host.silent_since >= self._silent_s:
                 self._logger.warning("host given up", host=name, silent_s=now - host.silent_since)
                 # Should it still run them, the journal's epoch stops it when they are woken elsewhere.
@@ -221,6 +226,7 @@ class Directory:
 
     def _remove(self, name: str) -> None:
         self._hosts.pop(name, None)
+        self._asked_at.pop(name, None)
         for tasks in (self._asking, self._watching):
             if (task := tasks.get(name)) is not None:
                 task.cancel()
@@ -261,26 +267,19 @@ class Directory:
 
     async def keep_warm(self) -> None:
         """Hosts beyond the warm number that are empty go; with one session a host, used ones go too."""
-        nodes = await self._fleet.nodes()
-        warm, dedicated = self._warm_per_node * nodes, self._sessions_per_host == 1
+        machines = await self._fleet.machines()
         for name in list(self._hosts):
-            empty = self._empty()
-            spare = len(empty) > warm if dedicated else self._staying() > warm
             # Asked again for each: while one is ended, another may get a session.
-            if name in empty and (spare or (dedicated and self._hosts[name].used)):
+            if name in empty(self._hosts) and self._warm.spare(name, self._hosts, machines):
                 self._remove(name)
                 await self._fleet.stop(name)
-        missing = warm - (len(self._empty()) if dedicated else self._staying())
-        room = self._max_per_node * nodes - self._staying()
+        room = self._max_per_node * len(machines) - staying(self._hosts)
         try:
-            for _ in range(min(missing, room)):
+            for _ in range(min(self._warm.missing(self._hosts, machines), room)):
                 async with self._growing:
                     await self._start()
         except AtCapacity as error:
             self._logger.warning("not enough session actors are warm", reason=error.message)
-
-    def _empty(self) -> list[str]:
-        return [name for name, host in self._hosts.items() if host.open and not host.sessions]
 
     def status(self) -> FleetStatus:
         return FleetStatus(

@@ -1,7 +1,8 @@
 """The host processes as the directory handles them, and what it knows of each."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from .host import HostStatus
 
@@ -16,8 +17,11 @@ class Fleet(Protocol):
         """Hosts that exist; those that did when it was last known, where nobody can say."""
         ...
 
-    async def nodes(self) -> int:
-        """Machines that can take hosts, less those that are about to leave. Raises `UnavailableError`."""
+    async def machines(self) -> dict[str, frozenset[str]]:
+        """Machines that can take hosts, less those that are about to leave, and the hosts that are known to be there.
+
+        Raises `UnavailableError`.
+        """
         ...
 
     async def leaving(self) -> dict[str, float]:
@@ -25,7 +29,7 @@ class Fleet(Protocol):
         ...
 
     async def start(self) -> str:
-        """A new host, ready. Raises `AtCapacity` when no machine has room."""
+        """A new host, ready, on the machine with the fewest. Raises `AtCapacity` when none has room."""
         ...
 
     async def status(self, name: str) -> HostStatus | None:
@@ -104,3 +108,42 @@ class KnownHost:
         self.missed(now=now)
         self.sessions.clear()
         self.coming.clear()
+
+
+Hosts: TypeAlias = dict[str, KnownHost]
+
+
+def staying(hosts: Hosts, among: Collection[str] | None = None) -> int:
+    """How many will stay, of those named or of all."""
+    return sum(1 for name, host in hosts.items() if not host.leaving and (among is None or name in among))
+
+
+def empty(hosts: Hosts) -> list[str]:
+    """Those that could take a session and have none."""
+    return [name for name, host in hosts.items() if host.open and not host.sessions]
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """How many hosts are kept ready: so many on each machine, or so many for each that nobody has used yet."""
+
+    per_machine: int
+    dedicated: bool
+    """A host for each session: one that was used is not used again."""
+
+    def spare(self, name: str, hosts: Hosts, machines: dict[str, frozenset[str]]) -> bool:
+        """Whether an empty host is not needed."""
+        if self.dedicated:
+            return len(empty(hosts)) > self.per_machine * len(machines) or hosts[name].used
+        there = next((names for names in machines.values() if name in names), None)
+        if there is None:
+            return staying(hosts) > self.per_machine * len(machines)
+        return staying(hosts, there) > self.per_machine
+
+    def missing(self, hosts: Hosts, machines: dict[str, frozenset[str]]) -> int:
+        """How many have to be started."""
+        if self.dedicated:
+            return self.per_machine * len(machines) - len(empty(hosts))
+        # Those that are nowhere yet may turn out to be where one is missing.
+        nowhere = staying(hosts, set(hosts).difference(*machines.values()))
+        return sum(max(0, self.per_machine - staying(hosts, there)) for there in machines.values()) - nowhere

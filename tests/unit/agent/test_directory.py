@@ -3,10 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from actors.agent import directory as directory_module
 from actors.agent.directory import Directory
 from actors.agent.host import HostStatus
 from actors.core.errors import AtCapacity, SessionLost
@@ -19,6 +20,7 @@ class FakeFleet:
     def __init__(self, *names: str, nodes: int = 1) -> None:
         self.resident: dict[str, set[str]] = {name: set() for name in names}
         self.node_count = nodes
+        self.where: dict[str, str] = {}
         self.silent: set[str] = set()
         self.draining: set[str] = set()
         self.crashed: set[str] = set()
@@ -36,8 +38,12 @@ class FakeFleet:
     async def names(self) -> tuple[str, ...]:
         return tuple(sorted(self.resident))
 
-    async def nodes(self) -> int:
-        return self.node_count
+    async def machines(self) -> dict[str, frozenset[str]]:
+        there: dict[str, set[str]] = {f"node{n}": set() for n in range(self.node_count)}
+        for name in self.resident:
+            if (place := self.where.get(name, "node0")) in there:
+                there[place].add(name)
+        return {node: frozenset(names) for node, names in there.items()}
 
     async def start(self) -> str:
         await self.slow.wait()
@@ -45,6 +51,8 @@ class FakeFleet:
             raise AtCapacity
         self.started += 1
         name = f"new{self.started}"
+        there = await self.machines()
+        self.where[name] = min(there, key=lambda node: len(there[node]))
         self.resident[name] = set()
         return name
 
@@ -103,6 +111,13 @@ class Unfinished:
 @pytest.fixture
 def journal() -> Unfinished:
     return Unfinished()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds wait this long, by the real clock, for what does not answer."""
+    monkeypatch.setattr(directory_module, "LOOK_S", 0.05)
+    monkeypatch.setattr(directory_module, "WAKE_S", 0.05)
 
 
 @pytest.fixture
@@ -448,6 +463,42 @@ async def test_a_host_that_is_silent_holds_up_neither_the_rounds_nor_the_others(
     directory.close()
 
 
+async def test_a_host_that_answers_late_keeps_its_sessions(make: Any, journal: Unfinished, clock: FakeClock) -> None:
+    """A machine with too much to do is slow, and to begin its turns anew elsewhere would be more to do."""
+
+    class Late(FakeFleet):
+        late: ClassVar[dict[str, asyncio.Event]] = {}
+
+        async def status(self, name: str) -> HostStatus | None:
+            if name in self.late:
+                await self.late[name].wait()
+            return await super().status(name)
+
+    fleet = Late("a", "b")
+    directory = make(fleet)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    await directory.tend()
+    journal.sessions = ["sess_1"]
+    for _ in range(4):
+        fleet.late[first] = asyncio.Event()
+        await directory.tend()
+        clock.advance(9)
+        await directory.tend()
+        assert directory.status().silent == (first,)
+        fleet.late.pop(first).set()
+        await asyncio.sleep(0)
+        await directory.tend()
+        assert directory.status().silent == ()
+    assert fleet.woken == []
+    fleet.late[first] = asyncio.Event()
+    await directory.tend()
+    clock.advance(10)
+    await directory.tend()
+    assert [session_id for _, session_id in fleet.woken] == ["sess_1"]
+    directory.close()
+
+
 async def test_a_wake_that_takes_long_holds_up_neither_the_rounds_nor_the_others(
     make: Any, journal: Unfinished
 ) -> None:
@@ -470,8 +521,10 @@ async def test_a_wake_that_hangs_on_a_host_that_is_given_up_is_begun_anew_elsewh
     make: Any, journal: Unfinished, clock: FakeClock
 ) -> None:
     class Hangs(FakeFleet):
+        stuck: ClassVar[set[str]] = set()
+
         async def wake(self, name: str, session_id: str) -> None:
-            if name in self.silent:
+            if name in self.stuck:
                 await asyncio.Event().wait()
             await super().wake(name, session_id)
 
@@ -480,15 +533,13 @@ async def test_a_wake_that_hangs_on_a_host_that_is_given_up_is_begun_anew_elsewh
     await directory.tend()
     first = await directory.locate("sess_1")  # sent there, and not seen yet
     journal.sessions = ["sess_1"]
-    fleet.silent.add(first)
-    waking = asyncio.create_task(directory.wake("sess_1"))
+    fleet.stuck.add(first)
     await directory.tend()
+    fleet.silent.add(first)
     await directory.tend()
     clock.advance(10)
     await directory.tend()
     assert [(name != first, session_id) for name, session_id in fleet.woken] == [(True, "sess_1")]
-    waking.cancel()
-    directory.close()
 
 
 async def test_a_host_on_a_machine_that_leaves_gets_no_sessions_and_keeps_its_turns(
@@ -535,6 +586,19 @@ async def test_who_was_refused_by_a_host_that_has_to_go_is_sent_elsewhere_at_onc
     await directory.tend()
     assert await directory.locate("sess_1") == first
     assert await directory.locate("sess_1", refused=first) != first
+
+
+async def test_each_machine_has_its_warm_hosts_however_many_there_are_on_the_others(make: Any) -> None:
+    """Those of a machine that was lost start again on the others: one that joins would get none."""
+    fleet = FakeFleet("a", "b", "c", "d")
+    for name in fleet.resident:
+        fleet.resident[name].add(f"of_{name}")
+    directory = make(fleet)
+    await directory.tend()
+    assert fleet.started == 0
+    fleet.node_count = 2
+    await directory.tend()
+    assert (fleet.started, set(fleet.where.values())) == (2, {"node1"})
 
 
 async def test_a_host_that_has_to_go_is_replaced(make: Any) -> None:

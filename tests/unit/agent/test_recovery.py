@@ -10,7 +10,7 @@ import pytest
 from actors.agent.orders import Edit, Resolve
 from actors.agent.sessions import TurnResult
 from actors.agent.state import OUTCOME_UNKNOWN
-from actors.core.errors import Draining, Fenced, GreenroomError, ModelUnavailable, SessionLost
+from actors.core.errors import Draining, Fenced, GreenroomError, ModelUnavailable, SessionBusy, SessionLost
 from actors.core.events import ToolCompleted, ToolOutcomeUnknown, TurnCompleted, TurnFailed, UsageUpdated
 from actors.llm.base import TextDelta
 from actors.testing import ScriptedLLM, calls, says
@@ -173,38 +173,41 @@ async def test_an_overtaken_host_writes_nothing_more(world: Any, until: Callable
     assert await world.events() == events
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda host, message: host.control("sess_1", "user_1", Edit(message.message_id, "2nd")),
+        lambda host, _: host.control("sess_1", "user_1", Resolve("appr_9", "deny", None, "user_1")),
+        lambda host, message: host.cancel("sess_1", "user_1", message.turn_id),
+        lambda host, _: host.inbox("sess_1", "user_1"),
+    ],
+)
 async def test_a_host_that_was_overtaken_and_does_not_know_it_refuses_nothing(
-    world: Any, until: Callable[..., Any]
+    world: Any, until: Callable[..., Any], ask: Callable[..., Any]
 ) -> None:
     """What it knows is old: it must not say that there is no such thing, nor that all is over."""
-    gate = asyncio.Event()
-    zombie_llm = ScriptedLLM([says("hi"), [asyncio.Event()]])
-    orders = {
-        "edit": lambda host, new: host.control("sess_1", "user_1", Edit(new.message_id, "2nd")),
-        "resolve": lambda host, _: host.control("sess_1", "user_1", Resolve("appr_9", "deny", None, "user_1")),
-        "cancel": lambda host, new: host.cancel("sess_1", "user_1", new.turn_id),
-        "inbox": lambda host, _: host.inbox("sess_1", "user_1"),
-    }
-    for name, give in orders.items():
-        zombie = world.host(ScriptedLLM(otherwise=says("hi")))
-        await zombie.chat(world.submit(), wait_s=5)
-        owner = world.host(ScriptedLLM([[gate, *says("one")]], otherwise=says("yes")))
-        await owner.submit(world.submit())
-        queued = world.submit("second")
-        await owner.submit(queued)
-        with pytest.raises(Fenced):
-            await give(zombie, queued)
-        assert zombie.status().sessions == (), name
-        gate.set()
-        await owner.chat(queued, wait_s=5)
-        gate.clear()
-    busy = world.host(zombie_llm)
-    await busy.chat(world.submit(session_id="sess_2"), wait_s=5)
-    await busy.submit(world.submit(session_id="sess_2"))
-    await until(lambda: zombie_llm.open == 1)
-    await world.journal.activate("sess_2")
+    zombie = world.host(ScriptedLLM([says("hi")]))
+    await zombie.chat(world.submit(), wait_s=5)
+    owner = world.host(ScriptedLLM(otherwise=[asyncio.Event()]))
+    await owner.submit(world.submit("first"))
+    queued = world.submit("second")
+    await owner.submit(queued)
     with pytest.raises(Fenced):
-        await busy.submit(world.submit(session_id="sess_2", on_busy="reject"))
+        await ask(zombie, queued)
+    assert zombie.status().sessions == ()
+    assert [waiting.content for waiting in await owner.inbox("sess_1", "user_1")] == ["second"]
+
+
+async def test_nor_is_it_busy(world: Any, until: Callable[..., Any]) -> None:
+    llm = ScriptedLLM([[asyncio.Event()]])
+    zombie = world.host(llm)
+    await zombie.submit(world.submit())
+    await until(lambda: llm.open == 1)
+    with pytest.raises(SessionBusy):
+        await zombie.submit(world.submit(on_busy="reject"))
+    await world.journal.activate("sess_1")
+    with pytest.raises(Fenced):
+        await zombie.submit(world.submit(on_busy="reject"))
 
 
 async def test_to_be_overtaken_is_no_unhandled_error(world: Any, until: Callable[..., Any]) -> None:
