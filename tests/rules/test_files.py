@@ -26,6 +26,7 @@ ALLOWED_AT_THE_ROOT = {
     "CONTRIBUTING.md",
     "Dockerfile",
     "LICENSE",
+    "OPERATIONS.md",
     "Makefile",
     "README.md",
     "SECURITY.md",
