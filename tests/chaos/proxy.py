@@ -10,6 +10,7 @@ from typing import Self, TypeAlias
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 _CHUNK = 64 * 1024
+_CLOSE_S = 5.0
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of 0 s: closing sends a reset, as from a machine that knows nothing of the connection."""
 
@@ -105,8 +106,11 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        for task in list(self._connections):
-            task.cancel()
+        # Cut and not cancelled: then each connection comes to its own end.
+        self.cut()
+        self._passing.set()
+        if self._connections:
+            await asyncio.wait(list(self._connections), timeout=_CLOSE_S)
         await self._server.wait_closed()
 
 
