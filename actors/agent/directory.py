@@ -26,7 +26,7 @@ LOOK_S = 1.0
 MISS_S = 2.0
 """A host that has not answered for so long gets no new sessions until it does."""
 
-WAKE_S = 2.0
+WAKE_S = 1.0
 """A round of care waits for its wakes so long; those that take longer go on beside it."""
 
 
@@ -241,18 +241,16 @@ class Directory:
 
     async def _wake_all(self, unfinished: tuple[str, ...]) -> None:
         cut_off = [session_id for session_id in unfinished if not self._resident(session_id)]
-        for session_id in cut_off[:WAKES_AT_ONCE]:
-            if session_id not in self._waking:
-                self._begin(self._waking, session_id, self._wake_one(session_id))
-        if self._waking:
-            await asyncio.wait(self._waking.values(), timeout=WAKE_S)
+        begun = [session_id for session_id in cut_off[:WAKES_AT_ONCE] if session_id not in self._waking]
+        for session_id in begun:
+            self._begin(self._waking, session_id, self._wake_one(session_id))
+        if begun:
+            await asyncio.wait([self._waking[session_id] for session_id in begun], timeout=WAKE_S)
 
     def _resident(self, session_id: str) -> bool:
         host = self._hosts.get(self._places.get(session_id, ""))
-        # A host that has just fallen silent may still be running the turn.
-        if host is None or session_id not in host.sessions:
-            return False
-        return host.silent_since is not None or session_id not in host.coming
+        # On the way counts too; and a host that has just fallen silent may still be running the turn.
+        return host is not None and session_id in host.sessions
 
     async def _wake_one(self, session_id: str) -> None:
         async with self._wakes:
@@ -260,6 +258,8 @@ class Directory:
                 await self.wake(session_id)
             except GreenroomError as error:
                 self._logger.warning("session not woken", session_id=session_id, error=error.message)
+                if (host := self._hosts.get(self._places.get(session_id, ""))) is not None:
+                    host.drop(session_id)
 
     async def wake(self, session_id: str) -> None:
         """Bring a session into memory. Raises what `locate` and its host raise."""

@@ -317,6 +317,39 @@ async def test_after_a_restart_it_asks_the_fleet_where_everything_is(make: Any, 
     assert directory.status().sessions == 3
 
 
+async def test_a_session_that_could_not_be_woken_is_tried_again_in_the_next_round(
+    make: Any, journal: Unfinished
+) -> None:
+    class Shaky(FakeFleet):
+        failures = 2
+
+        async def wake(self, name: str, session_id: str) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise SessionLost
+            await super().wake(name, session_id)
+
+    fleet = Shaky("a")
+    journal.sessions = ["sess_1"]
+    directory = make(fleet, warm=1)
+    for _ in range(3):
+        await directory.tend()
+    assert fleet.woken == [("a", "sess_1")]
+
+
+async def test_a_session_that_is_on_its_way_is_not_woken_too(make: Any, journal: Unfinished, clock: FakeClock) -> None:
+    fleet = FakeFleet("a")
+    directory = make(fleet, warm=1)
+    await directory.tend()
+    await directory.locate("sess_1")
+    journal.sessions = ["sess_1"]
+    await directory.tend()
+    assert fleet.woken == []
+    clock.advance(5.1)  # whoever was sent there did not arrive
+    await directory.tend()
+    assert fleet.woken == [("a", "sess_1")]
+
+
 async def test_a_session_that_cannot_be_woken_does_not_stop_the_others(make: Any, journal: Unfinished) -> None:
     class Picky(FakeFleet):
         async def wake(self, name: str, session_id: str) -> None:
@@ -531,15 +564,15 @@ async def test_a_wake_that_hangs_on_a_host_that_is_given_up_is_begun_anew_elsewh
     fleet = Hangs("a", "b")
     directory = make(fleet)
     await directory.tend()
-    first = await directory.locate("sess_1")  # sent there, and not seen yet
     journal.sessions = ["sess_1"]
-    fleet.stuck.add(first)
+    fleet.stuck.add("a")
     await directory.tend()
-    fleet.silent.add(first)
+    assert (await directory.locate("sess_1"), fleet.woken) == ("a", [])
+    fleet.silent.add("a")
     await directory.tend()
     clock.advance(10)
     await directory.tend()
-    assert [(name != first, session_id) for name, session_id in fleet.woken] == [(True, "sess_1")]
+    assert fleet.woken == [("b", "sess_1")]
 
 
 async def test_a_host_on_a_machine_that_leaves_gets_no_sessions_and_keeps_its_turns(
