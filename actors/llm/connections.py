@@ -4,15 +4,18 @@ httpcore's own pool looks at all its connections, and at every pair of idle ones
 200 streams that is more work than the request itself. Here each connection is a pool of one.
 """
 
+import asyncio
 import urllib.request
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import httpx
 
 from ..core.clock import Clock
 
 _MAX_IDLE_S = 60.0
+_CLOSE_S = 5.0
 
 NewTransport = Callable[[], httpx.AsyncBaseTransport]
 
@@ -32,6 +35,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         self._max_idle_s = max_idle_s
         self._in_flight = 0
         self._idle: deque[tuple[float, httpx.AsyncBaseTransport]] = deque()
+        self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -42,46 +46,83 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         try:
             response = await connection.handle_async_request(request)
         except BaseException:
-            await self._give_back(connection)
+            self.discard(connection)
             raise
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _LeasedStream(response.stream, lambda: self._give_back(connection))
+        response.stream = _LeasedStream(response.stream, connection, self)
         return response
 
     async def aclose(self) -> None:
         self._closed = True
         while self._idle:
             await self._idle.pop()[1].aclose()
+        if self._closing:
+            await asyncio.wait(self._closing)
 
-    async def _give_back(self, connection: httpx.AsyncBaseTransport) -> None:
-        self._in_flight -= 1
+    async def give_back(self, connection: httpx.AsyncBaseTransport) -> None:
+        """Its response was read to the end and closed."""
         if self._closed:
-            await connection.aclose()
+            self.discard(connection)
             return
+        self._in_flight -= 1
         now = self._clock.monotonic()
         self._idle.append((now, connection))
         if now - self._idle[0][0] > self._max_idle_s:
             await self._idle.popleft()[1].aclose()
 
+    def discard(self, connection: httpx.AsyncBaseTransport, body: httpx.AsyncByteStream | None = None) -> None:
+        """A request on it was interrupted.
+
+        It must not be used again: a pool whose request is cancelled at the wrong moment keeps a connection
+        that it never opened, and lets every later request wait for it. It is closed in a task of its own,
+        because the caller may be cancelled once more.
+        """
+        self._in_flight -= 1
+        task = asyncio.create_task(_close(connection, body), name="close a connection to the model server")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+async def _close(connection: httpx.AsyncBaseTransport, body: httpx.AsyncByteStream | None) -> None:
+    with suppress(httpx.HTTPError, OSError, TimeoutError):
+        async with asyncio.timeout(_CLOSE_S):
+            try:
+                if body is not None:
+                    await body.aclose()
+            finally:
+                await connection.aclose()
+
 
 class _LeasedStream(httpx.AsyncByteStream):
-    """A body that gives its connection back when it is closed."""
+    """A body that ends the use of its connection when it is closed."""
 
-    def __init__(self, body: httpx.AsyncByteStream, give_back: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, body: httpx.AsyncByteStream, connection: httpx.AsyncBaseTransport, stack: ConnectionStack
+    ) -> None:
         self._body = body
-        self._give_back: Callable[[], Awaitable[None]] | None = give_back
+        self._connection = connection
+        self._stack = stack
+        self._whole = False
+        self._closed = False
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._body.__aiter__()
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._body:
+            yield piece
+        self._whole = True
 
     async def aclose(self) -> None:
-        give_back, self._give_back = self._give_back, None
-        if give_back is None:
+        if self._closed:
+            return
+        self._closed = True
+        if not self._whole:
+            self._stack.discard(self._connection, self._body)
             return
         try:
             await self._body.aclose()
-        finally:
-            await give_back()
+        except BaseException:
+            self._stack.discard(self._connection)
+            raise
+        await self._stack.give_back(self._connection)
 
 
 def open_connections(url: httpx.URL, *, clock: Clock, max_in_flight: int) -> ConnectionStack:

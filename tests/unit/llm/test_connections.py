@@ -1,5 +1,7 @@
 """Connections are reused, limited, and closed when they are old."""
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -12,10 +14,13 @@ class Connection(httpx.AsyncBaseTransport):
         self.number = number
         self.closed = False
         self.broken = False
+        self.stuck = False
 
     async def handle_async_request(self, request):
         if self.broken:
             raise httpx.ReadError("broken")
+        if self.stuck:
+            await asyncio.Event().wait()
         return httpx.Response(200, headers={"number": str(self.number)}, stream=httpx.ByteStream(b"body"))
 
     async def aclose(self):
@@ -40,6 +45,12 @@ async def ask(stack: ConnectionStack) -> httpx.Response:
     return await stack.handle_async_request(httpx.Request("GET", "http://model.test"))
 
 
+async def end(response: httpx.Response) -> None:
+    """Read the body, which is what lets its connection be used again."""
+    await response.aread()
+    await response.aclose()
+
+
 async def test_one_after_another_share_a_connection(stack, made):
     for _ in range(5):
         response = await ask(stack)
@@ -52,8 +63,8 @@ async def test_one_after_another_share_a_connection(stack, made):
 async def test_at_once_each_has_its_own_and_the_last_given_back_is_next(stack, made):
     first, second = await ask(stack), await ask(stack)
     assert {first.headers["number"], second.headers["number"]} == {"0", "1"}
-    await first.aclose()
-    await second.aclose()
+    await end(first)
+    await end(second)
     assert (await ask(stack)).headers["number"] == "1"
     assert len(made) == 2
 
@@ -66,29 +77,53 @@ async def test_beyond_the_limit_is_an_error_at_once(stack):
     await ask(stack)
 
 
-async def test_a_failed_request_gives_its_place_back(stack, made):
-    await (await ask(stack)).aclose()
-    made[0].broken = True
-    for _ in range(5):
+async def test_a_connection_whose_request_failed_is_closed_and_gives_its_place_back(stack, made):
+    await end(await ask(stack))
+    for number in range(5):
+        made[number].broken = True
         with pytest.raises(httpx.ReadError):
             await ask(stack)
+        await end(await ask(stack))
+    await stack.aclose()
+    assert all(connection.closed for connection in made)
+
+
+async def test_a_connection_whose_request_was_cancelled_is_not_used_again(stack, made):
+    await end(await ask(stack))
+    made[0].stuck = True
+    asking = asyncio.create_task(ask(stack))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert (await ask(stack)).headers["number"] == "1"
+    await stack.aclose()
+    assert made[0].closed
+
+
+async def test_a_connection_whose_answer_was_not_read_to_the_end_is_not_used_again(stack, made):
+    await (await ask(stack)).aclose()
+    assert (await ask(stack)).headers["number"] == "1"
+    await stack.aclose()
+    assert made[0].closed
 
 
 async def test_connections_that_are_idle_for_long_are_closed(stack, made, clock):
     first, second = await ask(stack), await ask(stack)
-    await first.aclose()
-    await second.aclose()
+    await end(first)
+    await end(second)
     clock.advance(61)
-    await (await ask(stack)).aclose()
+    await end(await ask(stack))
     assert [connection.closed for connection in made] == [True, False]
 
 
 async def test_closing_closes_the_idle_ones_now_and_the_others_when_they_end(stack, made):
     busy, idle = await ask(stack), await ask(stack)
-    await idle.aclose()
+    await end(idle)
     await stack.aclose()
     assert [connection.closed for connection in made] == [False, True]
-    await busy.aclose()
+    await end(busy)
+    await stack.aclose()
     assert made[0].closed
 
 
@@ -116,6 +151,6 @@ async def test_the_environments_proxy_is_used(monkeypatch, variables, url, proxy
 
     monkeypatch.setattr(httpx, "AsyncHTTPTransport", transport)
     stack = open_connections(httpx.URL(url), clock=SystemClock(), max_in_flight=1)
-    await (await ask(stack)).aclose()
+    await end(await ask(stack))
     await stack.aclose()
     assert asked == [proxy]
