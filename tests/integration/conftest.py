@@ -201,7 +201,8 @@ def run_machines(ray_environment: dict[str, str], short_dir: Path) -> Callable[.
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env={**ray_environment, **environment},
+            # Where Ray's `Cluster` notes its address, in a folder that it does not make.
+            env={**ray_environment, "RAY_TMPDIR": str(short_dir), **environment},
             cwd=short_dir,
         ) as process:
             assert process.stdin is not None
