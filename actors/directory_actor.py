@@ -1,19 +1,17 @@
 """DirectoryActor: places sessions and tends the fleet. A shell round `agent/directory.py`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import ray
-import structlog
 
 from .agent.directory import Directory
 from .agent.fleet import FleetStatus
 from .agent.upkeep import Upkeep
 from .core import telemetry
 from .core.clock import SystemClock
-from .core.errors import UnavailableError
 from .core.opened import Opened
+from .core.rounds import repeat
 from .core.settings import Settings
 from .ray_fleet import RayFleet, SandboxFleet
 from .register import Register
@@ -51,10 +49,10 @@ class DirectoryActor:
         upkeep = Upkeep(journal, directory.wake, clock=clock, retention_days=settings.retention_days)
         sandboxes = SandboxFleet(settings, register)
         # Apart from one another: a host that takes long to start must not keep cut off turns waiting.
-        rounds = (directory.keep_warm, upkeep.round, sandboxes.tend)
+        rounds = {"keep warm": directory.keep_warm, "upkeep": upkeep.round, "sandboxes": sandboxes.tend}
         self._tending = [
-            asyncio.create_task(_again(directory.rescue, directory.rest)),
-            *(asyncio.create_task(_again(one, clock.sleep)) for one in rounds),
+            asyncio.create_task(repeat(directory.rescue, lambda: directory.rest(TEND_S), name="rescue")),
+            *(asyncio.create_task(repeat(one, lambda: clock.sleep(TEND_S), name=name)) for name, one in rounds.items()),
         ]
         return directory
 
@@ -78,15 +76,3 @@ class DirectoryActor:
         for tending in self._tending:
             tending.cancel()
         await self._stack.aclose()
-
-
-async def _again(round_: Callable[[], Awaitable[None]], rest: Callable[[float], Awaitable[None]]) -> None:
-    logger = structlog.get_logger("greenroom.directory")
-    while True:
-        try:
-            await round_()
-        except UnavailableError as error:
-            logger.warning("round of care failed", reason=error.message)
-        except Exception:  # one bad round, e.g. a database that restarts, must not end the care
-            logger.exception("round of care failed")
-        await rest(TEND_S)

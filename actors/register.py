@@ -17,6 +17,7 @@ from ray._private.state import state
 from ray.exceptions import RayError
 
 from .core.errors import GreenroomError
+from .core.rounds import repeat
 
 DIRECTORY = "directory"
 MEMORY = "memory"
@@ -197,14 +198,12 @@ class Register:
 async def met(*those: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
     """Calls the `meet` of each now and then: who was met is found while the head of the cluster is away."""
 
-    async def keep() -> None:
-        while True:
-            for meet in those:
-                with suppress(GreenroomError):  # it is not there now: the one who needs it is told
-                    await meet()
-            await asyncio.sleep(MEET_S)
+    async def meet_all() -> None:
+        for meet in those:
+            with suppress(GreenroomError):  # it is not there now: the one who needs it is told
+                await meet()
 
-    meeting = asyncio.create_task(keep(), name="meet")
+    meeting = asyncio.create_task(repeat(meet_all, lambda: asyncio.sleep(MEET_S), name="meet"), name="meet")
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from .agent.previews import Seen
 from .agent.sessions import Batch, Receipt, Submit, TurnResult, Waiting
 from .core import telemetry
 from .core.opened import Opened
+from .core.rounds import repeat
 from .core.settings import Settings
 from .wiring.sessions import open_session_host
 
@@ -30,13 +31,9 @@ class SessionActor:
     async def _open(self) -> SessionHost:
         telemetry.configure_logging(self._settings.log_level)
         host = await self._stack.enter_async_context(open_session_host(self._settings))
-        self._sweeper = asyncio.create_task(self._sweep(host))
+        pause_s = min(SWEEP_S, self._settings.session_idle_s)
+        self._sweeper = asyncio.create_task(repeat(host.sweep, lambda: asyncio.sleep(pause_s), name="sweep"))
         return host
-
-    async def _sweep(self, host: SessionHost) -> None:
-        while True:
-            await asyncio.sleep(min(SWEEP_S, self._settings.session_idle_s))
-            await host.sweep()
 
     async def submit(self, command: Submit, *, activate: bool) -> Receipt:
         return await (await self._host.get()).submit(command, activate=activate)

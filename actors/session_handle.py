@@ -65,7 +65,7 @@ class SessionHandle:
     async def events(self, *, after: int = 0) -> list[Event]:
         """The journal from `after` to its present end."""
         found: list[Event] = []
-        while batch := (await self._ask(after, {}, 0.01)).events:
+        while batch := (await self._ask(after, {}, 0)).events:
             found.extend(batch)
             after = batch[-1].seq
         return found

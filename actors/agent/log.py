@@ -153,20 +153,24 @@ class SessionLog:
         self._previews.clear()
 
     async def follow(self, *, after: int, seen: Seen, wait_s: float) -> Batch:
-        """See `Sessions.follow`. Raises the reason when the session is lost while waiting."""
-        try:
-            async with asyncio.timeout(wait_s):
-                while True:
-                    changed = self._changed
-                    if after < self._durable:
-                        return Batch(await self._events(after), (), self._previews.still(seen))
-                    if previews := self._previews.since(seen):
-                        return Batch((), previews, self._previews.positions())
-                    if self.lost is not None:
-                        raise self.lost
+        """See `Sessions.follow`. Raises the reason when the session is lost while waiting.
+
+        `wait_s` is for what is not there yet: a page that is there is read to its end, however long that takes.
+        """
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while True:
+            changed = self._changed
+            if after < self._durable:
+                return Batch(await self._events(after), (), self._previews.still(seen))
+            if previews := self._previews.since(seen):
+                return Batch((), previews, self._previews.positions())
+            if self.lost is not None:
+                raise self.lost
+            try:
+                async with asyncio.timeout_at(deadline):
                     await changed.wait()
-        except TimeoutError:
-            return Batch((), (), dict(seen))
+            except TimeoutError:
+                return Batch((), (), dict(seen))
 
     async def _events(self, after: int) -> tuple[Event, ...]:
         if self._tail and self._tail[0].seq <= after + 1:

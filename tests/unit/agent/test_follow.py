@@ -238,6 +238,23 @@ async def test_a_wait_that_runs_out_is_an_empty_batch(world: Any) -> None:
     assert (batch.events, batch.previews) == ((), ())
 
 
+async def test_what_is_there_is_read_however_short_the_wait_and_slow_the_journal(world: Any) -> None:
+    """A page that was given up would look like the end of the journal."""
+    line = world.line()
+    read = line.read
+
+    async def slow(session_id: str, *, after: int, limit: int) -> tuple[Event, ...]:
+        for _ in range(100):  # longer than a wait of nothing
+            await asyncio.sleep(0)
+        return await read(session_id, after=after, limit=limit)
+
+    line.read = slow
+    await world.host(ScriptedLLM([says("yes")])).chat(world.submit(), wait_s=5)
+    elsewhere = world.host(ScriptedLLM(), line=line)
+    batch = await elsewhere.follow("sess_1", "user_1", after=0, seen={}, wait_s=0)
+    assert [event.seq for event in batch.events] == [1, 2, 3, 4, 5, 6]
+
+
 async def test_somebody_else_reads_nothing(world: Any) -> None:
     host = world.host(ScriptedLLM([says("secret")]))
     await host.chat(world.submit(), wait_s=5)

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.sandbox.inside.frames import MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, FrameDecoder, FrameError, encode
@@ -18,7 +18,6 @@ frames = st.lists(
 )
 
 
-@settings(deadline=None)  # the machine's load is not under test
 @given(frames, st.data())
 def test_frames_survive_any_cutting(sent, data):
     stream = b"".join(encode(header, payload) for header, payload in sent)
@@ -32,7 +31,6 @@ def test_frames_survive_any_cutting(sent, data):
     assert received == sent
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=10))
 def test_any_bytes_give_frames_or_a_frame_error(parts):
     decoder = FrameDecoder()

@@ -1,6 +1,6 @@
 """Output is kept in bounds: head and tail, and a stream of the beginning."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.sandbox.output import FLOOD_FACTOR, Output
@@ -8,7 +8,6 @@ from actors.sandbox.output import FLOOD_FACTOR, Output
 chunks = st.lists(st.binary(max_size=60), max_size=40)
 
 
-@settings(deadline=None)  # the machine's load is not under test
 @given(chunks, st.integers(2, 200))
 def test_head_and_tail_of_what_came(parts, limit):
     whole = b"".join(parts).replace(b"\x80", b"x")
@@ -28,7 +27,6 @@ def test_head_and_tail_of_what_came(parts, limit):
         assert f"[… {len(whole) - limit} bytes left out …]" in text
 
 
-@settings(deadline=None)  # the machine's load is not under test
 @given(chunks, st.integers(2, 200))
 def test_memory_is_bounded(parts, limit):
     output = Output(limit)
@@ -38,7 +36,6 @@ def test_memory_is_bounded(parts, limit):
         assert held <= limit + 60
 
 
-@settings(deadline=None)  # the machine's load is not under test
 @given(st.text(max_size=100), st.data())
 def test_stream_is_the_text_however_it_is_cut(text, data):
     whole = text.encode("utf-8", "replace")
