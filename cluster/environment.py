@@ -34,9 +34,6 @@ FAULT_DETECTION = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "5000",
     "RAY_health_check_failure_threshold": "4",
-    # Ray runs its workers at niceness 15, behind whatever else the machine does. Here they are the service, and one
-    # that does not get the processor in time is taken for silent.
-    "RAY_worker_niceness": "0",
     # While the head is away the machines wait for it this long, then they end; by default 60 s.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
 }
