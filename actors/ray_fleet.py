@@ -38,6 +38,9 @@ SESSION_RESOURCE = "session_host"
 SANDBOX_RESOURCE = "sandbox"
 """A machine that offers it runs sandboxes."""
 
+AMONG_STORES = {"greenroom": "!sandboxes"}
+"""Not on a machine that Ray knows by the label `greenroom=sandboxes`: it has sandboxes, and no way to the stores."""
+
 _ray: Any = ray
 
 
