@@ -178,7 +178,9 @@ def write_haproxy_wrapper(folder: Path, binary: str) -> None:
     wrapper.write_text(
         "#!/bin/sh\n"
         'for word; do [ "$before" = -f ] && config=$word; before=$word; done\n'
-        "sed -i 's/^\\( *bind \\)\\*\\{0,1\\}:\\([0-9]\\)/\\1127.0.0.1:\\2/' \"$config\" || exit 1\n"
+        # Only those two: `bind *:8000` is what --host 0.0.0.0 asked for.
+        "loopback='s/^\\( *bind \\)\\*\\{0,1\\}:/\\1127.0.0.1:/'\n"
+        'sed -i -e "/^frontend prometheus/,/bind/$loopback" -e "/^listen stats/,/bind/$loopback" "$config" || exit 1\n'
         f"printf '{answer}%s' '{body}' > \"${{config%/*}}/500.http\" || exit 1\n"
         f'exec "{binary}" "$@"\n'
     )
