@@ -46,14 +46,12 @@ def run(
     application = serve_config(settings, replicas=replicas, resource=resource)
     deployment = _Deployment(console, settings, time.monotonic() + within_s)
     try:
-        connection = _ray.init(
-            address=address, namespace=settings.namespace, log_to_driver=False, logging_level=logging.ERROR
-        )
+        _ray.init(address=address, namespace=settings.namespace, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
         console.print(f"Ray does not answer at {address}: {error}", markup=False, soft_wrap=True)
         return 3
     try:
-        deployment.carry_out(f"http://{connection.dashboard_url}", application, restart=restart)
+        deployment.carry_out(_dashboard(settings), application, restart=restart)
     except (NotDeployed, GreenroomError, SQLAlchemyError, OSError, RuntimeError) as error:
         console.print(f"Not deployed: {error}", markup=False, soft_wrap=True)
         return 1
@@ -105,3 +103,9 @@ class _Deployment:
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
+
+
+def _dashboard(settings: Settings) -> str:
+    # Not the address that Ray tells: a head that came back over its Redis elsewhere still tells the one that it had.
+    host = _ray.get_runtime_context().gcs_address.rpartition(":")[0]
+    return f"http://{host}:{settings.dashboard_port}"

@@ -32,7 +32,10 @@ class Ray:
 
     def init(self, **options) -> SimpleNamespace:
         self.steps.append("init")
-        return SimpleNamespace(dashboard_url="10.0.0.1:8265")
+        return SimpleNamespace(dashboard_url="10.0.0.9:8265")  # where the head was before
+
+    def get_runtime_context(self) -> SimpleNamespace:
+        return SimpleNamespace(gcs_address="10.0.0.1:6379")
 
     def shutdown(self) -> None:
         self.steps.append("shutdown")
