@@ -38,8 +38,10 @@ SESSION_RESOURCE = "session_host"
 SANDBOX_RESOURCE = "sandbox"
 """A machine that offers it runs sandboxes."""
 
-AMONG_STORES = {"greenroom": "!sandboxes"}
-"""Not on a machine that Ray knows by the label `greenroom=sandboxes`: it has sandboxes, and no way to the stores."""
+SERVING = {"greenroom": "!in(head,sandboxes)"}
+"""By Ray's labels, where the directory, the memories and HTTP may be. Not on a machine with the label `greenroom=head`,
+whose death would end them while nothing can be started; nor with `greenroom=sandboxes`, which has no way to the stores.
+"""
 
 _ray: Any = ray
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from actors.core.settings import Settings
-from actors.ray_fleet import AMONG_STORES
+from actors.ray_fleet import SERVING
 from serve_app.app import APP, DEPLOYMENT
 
 BUILDER = "serve_app.app:build"
@@ -21,7 +21,7 @@ def serve_config(settings: Settings, *, replicas: int, resource: str | None = No
     """
     deployment: dict[str, Any] = {"name": DEPLOYMENT, "num_replicas": replicas}
     if resource is not None:
-        taken = {"num_cpus": 0, "resources": {resource: 1}, "label_selector": AMONG_STORES}
+        taken = {"num_cpus": 0, "resources": {resource: 1}, "label_selector": SERVING}
         deployment["ray_actor_options"] = taken
     return {
         "proxy_location": "EveryNode",

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from actors.core.settings import Settings
-from actors.ray_fleet import AMONG_STORES, SANDBOX_RESOURCE, SESSION_RESOURCE
+from actors.ray_fleet import SANDBOX_RESOURCE, SERVING, SESSION_RESOURCE
 
 FOLDER = Path(__file__).parents[3] / "cluster" / "compose"
 SECRETS = {"ray_token", "pepper", "database_password", "redis_password"}
@@ -69,8 +69,13 @@ def test_what_needs_the_stores_has_their_secrets(service):
 def test_sandboxes_are_given_no_way_to_the_stores():
     assert ALL["sandbox"]["secrets"] == ["ray_token"]
     assert "volumes" not in ALL["sandbox"]
-    (key, kept_out), *_ = AMONG_STORES.items()
-    assert f"--labels={key}={kept_out.removeprefix('!')}" in words("sandbox")
+
+
+def test_labels_keep_away_what_would_be_lost_or_lacks_a_secret():
+    assert SERVING == {"greenroom": "!in(head,sandboxes)"}
+    assert "--labels=greenroom=sandboxes" in words("sandbox")
+    assert "--labels=greenroom=head" in words("head")
+    assert "--labels" not in words("worker")
 
 
 def test_settings_are_settings():

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from actors.core.settings import Settings
-from actors.ray_fleet import AMONG_STORES, SANDBOX_RESOURCE, SESSION_RESOURCE
+from actors.ray_fleet import SANDBOX_RESOURCE, SERVING, SESSION_RESOURCE
 from cluster.environment import machine_environment
 
 FOLDER = Path(__file__).parents[3] / "cluster" / "kuberay"
@@ -133,10 +133,14 @@ def test_what_grows_is_what_ray_sees_waiting():
 
 
 def test_sandboxes_are_given_no_way_to_the_stores():
-    (key, kept_out), *_ = AMONG_STORES.items()
-    assert GROUPS["sandboxes"]["labels"] == {key: kept_out.removeprefix("!")}
     assert "envFrom" not in container("sandboxes")
     assert [volume["name"] for volume in RAY_PODS["sandboxes"]["volumes"]] == ["shm"]
+
+
+def test_labels_keep_away_what_would_be_lost_or_lacks_a_secret():
+    assert SERVING == {"greenroom": "!in(head,sandboxes)"}
+    assert HEAD["labels"] == {"greenroom": "head"}
+    assert GROUPS["sandboxes"]["labels"] == {"greenroom": "sandboxes"}
     assert [name for name, group in GROUPS.items() if "labels" in group] == ["sandboxes"]
 
 
