@@ -12,6 +12,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -q pyproject.toml
 PACKAGES := actors serve_app cluster
+, := ,
 
 # Tests of clusters have a process of their own: one that has run thousands of others answers late, and deadlines pass.
 QUICK := tests/rules tests/unit tests/conformance
@@ -73,6 +74,15 @@ DATABASE ?= sqlite
 chaos: .venv/dev  ## Break a cluster on purpose and check what it kept; SECONDS=600 SEED=7 DATABASE=postgresql
 	@.ci/programs >/dev/null
 	$(BIN)/python -m tests.chaos.run --seconds $(SECONDS) --database $(DATABASE) $(if $(SEED),--seed $(SEED)) $(ARGS) </dev/null
+
+BASE ?= python:3.11-slim-bookworm
+IMAGE ?= greenroom:0.1.0
+DOCKER ?= docker
+
+.PHONY: image
+image:  ## Build the image; IMAGE= its name, BASE= another base, PIP_CONF= and CA= files that pip needs here
+	DOCKER_BUILDKIT=1 $(DOCKER) build --build-arg BASE=$(BASE) -t $(IMAGE) \
+		$(if $(PIP_CONF),--secret id=pip$(,)src=$(PIP_CONF)) $(if $(CA),--secret id=ca$(,)src=$(CA)) $(ARGS) .
 
 .PHONY: lock
 lock: .venv/dev  ## Pin every version again, with hashes and without index addresses

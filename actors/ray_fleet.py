@@ -38,6 +38,11 @@ SESSION_RESOURCE = "session_host"
 SANDBOX_RESOURCE = "sandbox"
 """A machine that offers it runs sandboxes."""
 
+SERVING = {"greenroom": "!in(head,sandboxes)"}
+"""By Ray's labels, where the directory, the memories and HTTP may be. Not on a machine with the label `greenroom=head`,
+whose death would end them while nothing can be started; nor with `greenroom=sandboxes`, which has no way to the stores.
+"""
+
 _ray: Any = ray
 
 

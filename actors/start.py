@@ -8,7 +8,7 @@ from .core.settings import Settings
 from .directory_actor import DirectoryActor
 from .memory_actor import MemoryActor
 from .ray_errors import translated
-from .ray_fleet import SandboxFleet, lasting, start_session_actor
+from .ray_fleet import SERVING, SandboxFleet, lasting, start_session_actor
 from .register import DIRECTORY, MEMORY, SANDBOX_PREFIX, SESSION_PREFIX, Register, end_actor, named_actors
 
 START_S = 60.0
@@ -19,7 +19,7 @@ async def start_actors(settings: Settings) -> None:
 
     Raises `UnavailableError` with the reason. Memory and sandboxes may still be loading afterwards.
     """
-    options = lasting(settings)
+    options = {**lasting(settings), "label_selector": SERVING}
     # One process after the other is quickest on few cores, and these two are all that a message needs: the
     # directory starts the rest of its fleet, and the first tool waits for the sandboxes if it must.
     start_session_actor(f"{SESSION_PREFIX}0", settings)

@@ -22,7 +22,7 @@ from actors.security.keys import ensure_admin_key
 from actors.start import start_actors, stop_actors, warm_actors
 from actors.store.migrate import upgrade
 from actors.wiring.models import DEMO, model_source
-from actors.wiring.store import api_keys, open_database
+from actors.wiring.store import api_keys, database_address, open_database
 from serve_app.app import APP, build
 
 from .run_state import Part
@@ -41,7 +41,7 @@ class Boot:
 
     def prepare(self) -> None:
         """Bring the database to this version's schema and see to the admin's key."""
-        upgrade(self._settings.resolved_database_url)
+        upgrade(database_address(self._settings))
         asyncio.run(self._make_keys())
 
     async def _make_keys(self) -> None:
@@ -71,6 +71,11 @@ class Boot:
                 starting.result(PROXIES_S)
             except RayActorError:  # the controller starts another one; whether that answers is seen by asking it
                 _logger.warning("a proxy of Serve died while it started", exc_info=True)
+
+    def application(self) -> ApplicationStatus | None:
+        """What Serve says of the application; None when it does not know it."""
+        application = serve.status().applications.get(APP)
+        return None if application is None else application.status
 
     def problem(self) -> str | None:
         """Why the application will not come up, or None while it may."""

@@ -196,6 +196,42 @@ def drain_node(
 
 
 @app.command()
+def deploy(
+    replicas: Annotated[int, typer.Option(min=1, help="Processes that answer HTTP, over the machines.")] = 2,
+    resource: Annotated[
+        str | None, typer.Option(help="Only on machines that offer this custom resource of Ray, one for each process.")
+    ] = None,
+    within: Annotated[float, typer.Option(min=1, help="Seconds until it has to be ready.")] = 300.0,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Stop the actors first, so that they have these settings and this code.")
+    ] = False,
+    address: Annotated[str, typer.Option(help="Ray's address; by default of the node that runs here.")] = "auto",
+    home: Home = None,
+) -> None:
+    """Put Greenroom on the Ray cluster of several machines that this one belongs to.
+
+    Brings the database to this version's schema, makes the admin's key, starts the actors, and deploys the HTTP
+    application. Doing it again is harmless: what is there already is kept.
+
+    Exit code: 0 it runs and is ready, 1 it does not, 3 Ray does not answer.
+    """
+    from . import deploy as deployment  # noqa: PLC0415 - see the module's docstring
+
+    settings = _settings(home=home)
+    raise typer.Exit(
+        deployment.run(
+            Console(),
+            settings,
+            address=address,
+            replicas=replicas,
+            resource=resource,
+            restart=restart,
+            within_s=within,
+        )
+    )
+
+
+@app.command()
 def env(home: Home = None) -> None:
     """Print the variables that let `ray job submit`, and scripts, reach the running cluster.
 

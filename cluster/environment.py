@@ -39,6 +39,33 @@ FAULT_DETECTION = {
 }
 """For every process of a cluster, on every machine."""
 
+RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    **FAULT_DETECTION,
+}
+"""How Ray is run, on one machine and on many."""
+
+SERVE = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(_RELOAD_SURVIVAL_S),
+    # It follows the setting above by default, and would keep the ports of replaced replicas for a day.
+    "RAY_SERVE_PORT_QUARANTINE_S": "150",
+    # By default a proxy has 5 s to start, and is killed on a machine that is busy.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+    # An HAProxy that died is replaced after three checks that failed: 6 s without HTTP, 30 s by default.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+}
+"""How Serve is run, on one machine and on many."""
+
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""A file named like a package of ours in the working directory must not be imported."""
+
 
 class WrongSettings(Exception):
     """A setting has a value that it cannot have; the message names its variable."""
@@ -63,11 +90,24 @@ def run_environment(settings: Settings, *, run_id: str, run_dir: Path, ray_token
         "GREENROOM_HOST": settings.host,
         "GREENROOM_PORT": str(settings.port),
         "GREENROOM_DASHBOARD_PORT": str(settings.dashboard_port),
-        # A file named like a package of ours in the working directory must not be imported.
-        "PYTHONSAFEPATH": "1",
+        **SAFE_PATH,
         **connection_environment(ray_token_file),
         **_ray(),
         **_serve(run_dir, haproxy_wrapper(settings.home_dir)),
+    }
+
+
+def machine_environment(programs: Path) -> dict[str, str]:
+    """What every process of a machine of a cluster starts with; the image brings it. `programs` has the wrapper.
+
+    The secret that Ray asks for is not among it: without `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH` nothing starts.
+    """
+    return {
+        **SAFE_PATH,
+        "RAY_AUTH_MODE": "token",
+        **RAY,
+        **SERVE,
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_wrapper(programs)),
     }
 
 
@@ -85,10 +125,7 @@ def _ray() -> dict[str, str]:
         # Despite its name it works on every system: the node's address is 127.0.0.1, and so Ray's
         # servers listen on loopback and not on every interface.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DEDUP_LOGS": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        **FAULT_DETECTION,
+        **RAY,
         "DASHBOARD_METRIC_PORT": str(dashboard_metrics),
         "AUTOSCALER_METRIC_PORT": str(autoscaler_metrics),
     }
@@ -100,8 +137,7 @@ def _serve(run_dir: Path, haproxy: Path) -> dict[str, str]:
     # Replicas look for theirs from a start of the run's own.
     first_replica = 20_000 + replicas % 100 * 100
     return {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        **SERVE,
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(files / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(files / "admin.sock"),
@@ -112,16 +148,6 @@ def _serve(run_dir: Path, haproxy: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         # A socket that nobody reads: the access log is the API's own, and has no second copy in syslog.
         "RAY_SERVE_HAPROXY_LOG_TARGET": str(files / "log.sock"),
-        "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(_RELOAD_SURVIVAL_S),
-        # It follows the setting above by default, and would keep the ports of replaced replicas for a day.
-        "RAY_SERVE_PORT_QUARANTINE_S": "150",
-        # By default a proxy has 5 s to start, and is killed on a machine that is busy.
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
-        # An HAProxy that died is replaced after three checks that failed: 6 s without HTTP, 30 s by default.
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first_replica),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first_replica + 1000),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
@@ -129,12 +155,12 @@ def _serve(run_dir: Path, haproxy: Path) -> dict[str, str]:
     }
 
 
-def haproxy_wrapper(home: Path) -> Path:
+def haproxy_wrapper(folder: Path) -> Path:
     # Not in /tmp, where some machines allow no programs.
-    return home / "haproxy-on-loopback"
+    return folder / "haproxy-on-loopback"
 
 
-def write_haproxy_wrapper(home: Path, binary: str) -> None:
+def write_haproxy_wrapper(folder: Path, binary: str) -> None:
     """A script that Ray runs in HAProxy's place, which mends what Ray's template gets wrong.
 
     It binds the metrics and the statistics page to every interface, without authentication. And while no replica
@@ -148,11 +174,13 @@ def write_haproxy_wrapper(home: Path, binary: str) -> None:
         "HTTP/1.1 503 Service Unavailable\\r\\nContent-Type: application/problem+json\\r\\nRetry-After: 1\\r\\n"
         f"Cache-Control: no-store\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n"
     )
-    wrapper = haproxy_wrapper(home)
+    wrapper = haproxy_wrapper(folder)
     wrapper.write_text(
         "#!/bin/sh\n"
         'for word; do [ "$before" = -f ] && config=$word; before=$word; done\n'
-        "sed -i 's/^\\( *bind \\)\\*\\{0,1\\}:\\([0-9]\\)/\\1127.0.0.1:\\2/' \"$config\" || exit 1\n"
+        # Only those two: `bind *:8000` is what --host 0.0.0.0 asked for.
+        "loopback='s/^\\( *bind \\)\\*\\{0,1\\}:/\\1127.0.0.1:/'\n"
+        'sed -i -e "/^frontend prometheus/,/bind/$loopback" -e "/^listen stats/,/bind/$loopback" "$config" || exit 1\n'
         f"printf '{answer}%s' '{body}' > \"${{config%/*}}/500.http\" || exit 1\n"
         f'exec "{binary}" "$@"\n'
     )

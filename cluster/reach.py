@@ -11,6 +11,7 @@ from actors.sandbox.base import Level
 from actors.store.migrate import HEAD, installed_revision
 from actors.wiring.models import DEMO, model_source, open_llm
 from actors.wiring.sandbox import sandbox_backend
+from actors.wiring.store import database_address
 
 from .finding import Finding
 
@@ -50,7 +51,7 @@ async def _database(settings: Settings) -> list[Finding]:
         return [Finding("Database", "fine", "SQLite in the home folder")]
     try:
         async with asyncio.timeout(ANSWER_S):
-            revision = await asyncio.to_thread(installed_revision, settings.resolved_database_url)
+            revision = await asyncio.to_thread(installed_revision, database_address(settings))
     except (SQLAlchemyError, OSError, TimeoutError, ImportError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return [Finding("Database", "missing", reason, "check GREENROOM_DATABASE_URL and that its server runs")]

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from actors.core import telemetry
 from actors.core.errors import GreenroomError
 from actors.core.settings import Settings
+from actors.ray_fleet import SERVING
 from actors.register import HeadAway, Register
 from actors.sandbox.base import Level
 from actors.wiring.api import ApiParts, open_api
@@ -204,7 +205,7 @@ def build(settings: Settings) -> serve.Application:
         name=DEPLOYMENT,
         num_replicas=1,
         max_ongoing_requests=2_000,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, "label_selector": SERVING},
         backpressure_config=BackpressureConfig(retry_after_s=RETRY_AFTER_S),
         graceful_shutdown_timeout_s=20,
         health_check_period_s=10,

@@ -31,6 +31,12 @@ class Settings(BaseSettings):
         default=None,
         description="SQLAlchemy address, e.g. postgresql+psycopg://…; by default SQLite in the home folder.",
     )
+    database_password_path: Path | None = Field(
+        default=None, description="File with the password of that address, which then need not hold it."
+    )
+    pepper_path: Path | None = Field(
+        default=None, description="File with the secret that API keys are hashed with; by default in the home folder."
+    )
     database_pool: int = Field(default=20, ge=1, description="Connections of one process, at most.")
     database_connect_s: float = 5.0
     database_statement_s: float = 30.0
@@ -120,6 +126,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def resolved_database_url(self) -> str:
+        """Without the password that a file holds: settings travel, secrets do not."""
         return self.database_url or f"sqlite:///{self.home_dir / 'greenroom.db'}"
 
     @property
@@ -129,7 +136,7 @@ class Settings(BaseSettings):
     @property
     def pepper_file(self) -> Path:
         """Secret that API keys are hashed with."""
-        return self.home_dir / "pepper"
+        return self.pepper_path or self.home_dir / "pepper"
 
     @property
     def vectors_dir(self) -> Path:
@@ -139,6 +146,11 @@ class Settings(BaseSettings):
 def read_secret(name: str) -> str | None:
     """The environment variable `name`, or None when unset or empty."""
     return os.environ.get(name) or None
+
+
+def read_secret_file(file: Path) -> str:
+    """What a file holds, without the white space around it. Raises OSError."""
+    return file.read_text().strip()
 
 
 def inherited_environment() -> dict[str, str]:

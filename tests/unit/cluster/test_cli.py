@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cluster.cli import app
 
-COMMANDS = ("up", "down", "status", "doctor", "chat", "verify", "env")
+COMMANDS = ("up", "down", "status", "doctor", "chat", "verify", "drain-node", "deploy", "env")
 runner = CliRunner()
 
 

@@ -69,8 +69,7 @@ def test_paths_of_sockets_are_short_enough(home):
 def test_the_wrapper_closes_what_the_template_opens(home, tmp_path):
     config = tmp_path / "haproxy.cfg"
     config.write_text(
-        "frontend prometheus\n    bind :9101\nfrontend http_frontend\n    bind 0.0.0.0:8000\n"
-        "listen stats\n  bind *:8404\n"
+        "frontend prometheus\n    bind :9101\nfrontend http_frontend\n    bind *:8000\nlisten stats\n  bind *:8404\n"
     )
     stub = tmp_path / "haproxy"
     stub.write_text('#!/bin/sh\necho "$@"\n')
@@ -83,7 +82,7 @@ def test_the_wrapper_closes_what_the_template_opens(home, tmp_path):
 
     assert done.stdout.split() == [str(part) for part in command[1:]]
     assert config.read_text() == (
-        "frontend prometheus\n    bind 127.0.0.1:9101\nfrontend http_frontend\n    bind 0.0.0.0:8000\n"
+        "frontend prometheus\n    bind 127.0.0.1:9101\nfrontend http_frontend\n    bind *:8000\n"
         "listen stats\n  bind 127.0.0.1:8404\n"
     )
     # What it answers while no replica can: HAProxy sends the file as it is.
