@@ -3,7 +3,19 @@
 from typing import NoReturn
 
 from ..core.errors import SandboxUnavailable
-from .base import Capability, CopyResult, ExecResult, FileInfo, FileSlice, Level, SandboxStatus
+from .base import Capability, CopyResult, ExecResult, FileInfo, FileSlice, Level, Missing, SandboxStatus
+
+
+def unavailable(*missing: Missing) -> SandboxUnavailable:
+    """The error that says what is missing; `missing_of` reads it again."""
+    text = "; ".join(f"{gap.what}: {gap.fix}" for gap in missing)
+    return SandboxUnavailable(f"No sandbox can be had. {text}", missing=[[gap.what, gap.fix] for gap in missing])
+
+
+def missing_of(error: SandboxUnavailable) -> tuple[Missing, ...]:
+    """What the error names; where it names nothing, a sandbox, for the reason that it gives."""
+    missing = tuple(Missing(what, fix) for what, fix in error.details.get("missing", ()))
+    return missing or (Missing("a sandbox", error.message),)
 
 
 class UnavailableSandboxes:
