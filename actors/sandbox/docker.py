@@ -206,6 +206,7 @@ class DockerBackend:
             user=f"{uid}:{uid}",
             working_dir=WORKSPACE,
             hostname="sandbox",
+            stop_signal="SIGKILL",  # the agent hears no other, and whoever stops a container would wait for it
             environment=dict(ENVIRONMENT),
             network_disabled=True,
             labels={LABEL: self._owner},
