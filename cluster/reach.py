@@ -8,6 +8,7 @@ from actors.core.clock import SystemClock
 from actors.core.errors import GreenroomError
 from actors.core.settings import Settings
 from actors.sandbox.base import Capability
+from actors.sandbox.unavailable import STRONGER
 from actors.store.migrate import HEAD, installed_revision
 from actors.wiring.models import DEMO, model_source, open_llm
 from actors.wiring.sandbox import docker_version, required_level, sandbox_backend
@@ -29,8 +30,10 @@ async def _sandbox(settings: Settings) -> list[Finding]:
     capability = await probe_sandbox(settings)
     if capability is None:
         return [Finding("Sandbox", "weak", f"no answer within {SANDBOX_S:g} s", "look for a slow disk")]
-    gaps = [Finding("Sandbox", "weak", f"missing: {gap.what}", gap.fix) for gap in capability.missing]
-    if not capability.level.reaches(required_level(settings)):
+    enough = capability.level.reaches(required_level(settings))
+    missing = capability.missing or (() if enough else (STRONGER,))
+    gaps = [Finding("Sandbox", "weak", f"missing: {gap.what}", gap.fix) for gap in missing]
+    if not enough:
         found = f"level {capability.level}, and {settings.sandbox_min_level} is required: tools that run code refuse"
         return [Finding("Sandbox", "weak", found, "see below"), *gaps]
     limits = ", ".join(sorted(capability.limits)) or "none"

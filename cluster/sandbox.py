@@ -9,7 +9,7 @@ from rich.markup import escape
 from actors.core.errors import SandboxUnavailable
 from actors.core.settings import Settings
 from actors.sandbox.base import Missing
-from actors.sandbox.unavailable import missing_of
+from actors.sandbox.unavailable import STRONGER, missing_of
 from actors.wiring.sandbox import required_level, sandbox_backend
 
 from .reach import SANDBOX_S, probe_sandbox
@@ -56,7 +56,7 @@ def probe(console: Console, settings: Settings) -> int:
     console.print(f"{mark} {found.backend}: level {found.level}{required}", soft_wrap=True)
     if enough:
         console.print(f"  limits: {', '.join(sorted(found.limits))}", soft_wrap=True)
-    _name(console, found.missing)
+    _name(console, found.missing or (() if enough else (STRONGER,)))
     return 0 if enough else 1
 
 

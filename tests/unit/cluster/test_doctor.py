@@ -155,9 +155,10 @@ def test_isolation_below_the_level_that_is_required(home, monkeypatch):
     weak = Capability("bubblewrap", Level.NAMESPACE, frozenset({"memory"}))
     monkeypatch.setattr(reach, "sandbox_backend", lambda _settings: Probed(weak))
 
-    (finding,) = reach.sandbox(Settings(home=home, sandbox_min_level="container"))
-    assert finding.grade == "weak"
+    finding, gap = reach.sandbox(Settings(home=home, sandbox_min_level="container"))
+    assert (finding.grade, gap.grade) == ("weak", "weak")
     assert "level namespace, and container is required" in finding.found
+    assert "GREENROOM_SANDBOX_MIN_LEVEL" in gap.fix
     (finding,) = reach.sandbox(Settings(home=home))
     assert finding.grade == "fine"
 

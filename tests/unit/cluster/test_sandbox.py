@@ -1,4 +1,4 @@
-"""`greenroom sandbox` says what was built and found, what is missing with its fix, and by its exit code if it will do."""
+"""`greenroom sandbox` says what was built, and what is missing with its fix; its exit code says if it will do."""
 
 import pytest
 from typer.testing import CliRunner
@@ -65,6 +65,7 @@ def test_a_sandbox_that_will_not_do(greenroom, monkeypatch):
     result, _ = greenroom(Capability("bubblewrap", Level.NAMESPACE, frozenset({"memory"})), "probe")
     assert result.exit_code == 1
     assert "level namespace; container is required" in result.output
+    assert "set GREENROOM_SANDBOX to auto or docker" in result.output
 
 
 def test_what_is_built_is_named(greenroom):
