@@ -44,7 +44,7 @@ async def backend(cache, dockerd):
 
 
 def ours(client):
-    return client.containers.list(all=True, filters={"label": LABEL})
+    return client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
 
 
 async def test_a_container_is_held_as_it_must_be(backend, client, limits):
