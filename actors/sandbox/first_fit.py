@@ -26,7 +26,11 @@ class FirstFitBackend:
         found: list[Capability] = []
         for make in self._makers:
             backend = make()
-            capability = await backend.probe()
+            try:
+                capability = await backend.probe()
+            except BaseException:  # whoever waited has given up, and nobody else knows of this backend
+                await backend.aclose()
+                raise
             if capability.level.reaches(self._require):
                 self._chosen = backend
                 return capability

@@ -1,5 +1,7 @@
 """The first backend that is strong enough is taken, and the others are neither asked nor left open."""
 
+import asyncio
+
 import pytest
 
 from actors.core.errors import SandboxUnavailable
@@ -71,6 +73,23 @@ async def test_a_weaker_one_is_passed_by_and_closed(weak, strong):
 
 async def test_without_a_probe_the_first_call_asks(broken, strong):
     assert await first_fit(Level.NAMESPACE, broken, strong).create(Limits()) == ("strong", Limits())
+
+
+async def test_a_probe_that_is_given_up_leaves_nothing_open(weak):
+    began = asyncio.Event()
+
+    async def hang():
+        began.set()
+        await asyncio.Event().wait()
+
+    weak.probe = hang
+    probing = asyncio.create_task(first_fit(Level.NAMESPACE, weak).probe())
+    await began.wait()
+    probing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await probing
+
+    assert weak.closed
 
 
 async def test_what_no_one_reaches_is_reported_of_all(weak, broken):
