@@ -20,6 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+sandbox = typer.Typer(help="Make ready and try out what tool code runs in.", no_args_is_help=True)
+app.add_typer(sandbox, name="sandbox")
+
 Home = Annotated[
     Path | None,
     typer.Option(
@@ -193,6 +196,39 @@ def drain_node(
     from . import drain  # noqa: PLC0415 - see the module's docstring
 
     raise typer.Exit(drain.run(Console(), _settings(home=home), address=address, node_id=node_id, within_s=within))
+
+
+Backend = Annotated[
+    str | None,
+    typer.Option(help="bubblewrap, docker or auto.  [default: $GREENROOM_SANDBOX]", show_default=False),
+]
+
+
+@sandbox.command()
+def build(home: Home = None, backend: Backend = None) -> None:
+    """Build what sandboxes are made from: the root filesystem, and for docker its image.
+
+    Nothing is downloaded: it is made of this machine's Python and its everyday programs, and found again by a hash of
+    them, so a second time takes a moment. Without this the first start does it.
+
+    Exit code 1 when it cannot be built; what is missing is named with its fix.
+    """
+    from . import sandbox as sandboxes  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(sandboxes.build(Console(), _settings(home=home, sandbox=backend)))
+
+
+@sandbox.command()
+def probe(home: Home = None, backend: Backend = None) -> None:
+    """Run a canary in a sandbox, and say what isolation and which limits it found.
+
+    The canary is a program that tries what no sandbox may allow.
+
+    Exit code 1 when the level that the settings ask for is not reached; what is missing is named with its fix.
+    """
+    from . import sandbox as sandboxes  # noqa: PLC0415 - see the module's docstring
+
+    raise typer.Exit(sandboxes.probe(Console(), _settings(home=home, sandbox=backend)))
 
 
 @app.command()

@@ -7,10 +7,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from actors.core.clock import SystemClock
 from actors.core.errors import GreenroomError
 from actors.core.settings import Settings
-from actors.sandbox.base import Level
+from actors.sandbox.base import Capability
+from actors.sandbox.unavailable import STRONGER
 from actors.store.migrate import HEAD, installed_revision
 from actors.wiring.models import DEMO, model_source, open_llm
-from actors.wiring.sandbox import sandbox_backend
+from actors.wiring.sandbox import docker_version, required_level, sandbox_backend
 from actors.wiring.store import database_address
 
 from .finding import Finding
@@ -27,19 +28,39 @@ def sandbox(settings: Settings) -> list[Finding]:
 async def _sandbox(settings: Settings) -> list[Finding]:
     if settings.sandbox == "none":
         return [Finding("Sandbox", "weak", "switched off", "unset GREENROOM_SANDBOX to run tools")]
-    backend = sandbox_backend(settings.sandbox_cache)
-    try:
-        async with asyncio.timeout(SANDBOX_S):
-            capability = await backend.probe()
-    except TimeoutError:
+    capability = await probe_sandbox(settings)
+    if capability is None:
         return [Finding("Sandbox", "weak", f"no answer within {SANDBOX_S:g} s", "look for a slow disk")]
-    finally:
-        await backend.aclose()
-    gaps = [Finding("Sandbox", "weak", f"missing: {gap.what}", gap.fix) for gap in capability.missing]
-    if capability.level is Level.NONE:
-        return [Finding("Sandbox", "weak", "none, so tools that run code refuse", "see below"), *gaps]
+    enough = capability.level.reaches(required_level(settings))
+    missing = capability.missing or (() if enough else (STRONGER,))
+    gaps = [Finding("Sandbox", "weak", f"missing: {gap.what}", gap.fix) for gap in missing]
+    if not enough:
+        found = f"level {capability.level}, and {settings.sandbox_min_level} is required: tools that run code refuse"
+        return [Finding("Sandbox", "weak", found, "see below"), *gaps]
     limits = ", ".join(sorted(capability.limits)) or "none"
     return [Finding("Sandbox", "fine", f"{capability.backend}, level {capability.level}; limits: {limits}"), *gaps]
+
+
+async def probe_sandbox(settings: Settings) -> Capability | None:
+    """What the canary found; None where there is no answer in time. Sandboxes must not be switched off."""
+    backend = sandbox_backend(settings)
+    try:
+        async with asyncio.timeout(SANDBOX_S):
+            return await backend.probe()
+    except TimeoutError:
+        return None
+    finally:
+        await backend.aclose()
+
+
+def docker(settings: Settings) -> Finding:
+    """Whether the daemon answers. Nobody needs it where another backend is used."""
+    found, fix = docker_version(settings)
+    if not fix:
+        return Finding("Docker", "fine", f"{found} answers at {settings.sandbox_docker_host}")
+    if settings.sandbox == "docker" or settings.sandbox_docker_image:
+        return Finding("Docker", "weak", f"missing: {found}", fix)
+    return Finding("Docker", "fine", f"not used; there would have to be {found}")
 
 
 def database(settings: Settings) -> list[Finding]:
@@ -86,4 +107,4 @@ async def _model(settings: Settings) -> list[Finding]:
     return [Finding("Model", "fine", f"{source} lists {len(models)} models; the default is {llm.default_model}")]
 
 
-CHECKS = (sandbox, database, model)
+CHECKS = (sandbox, docker, database, model)

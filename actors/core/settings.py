@@ -95,7 +95,20 @@ class Settings(BaseSettings):
     delta_interval_s: float = Field(default=0.02, ge=0, description="Deltas are sent at most this often.")
 
     # Sandbox ---------------------------------------------------------------------------------------
-    sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
+    sandbox: Literal["auto", "bubblewrap", "docker", "none"] = Field(
+        default="auto",
+        description="auto: bubblewrap where it reaches the level below and no image is set, else docker.",
+    )
+    sandbox_min_level: Literal["namespace", "container", "gvisor", "vm"] = Field(
+        default="namespace", description="Weaker isolation is refused, and with it every tool that runs code."
+    )
+    sandbox_docker_host: str = Field(
+        default="unix:///var/run/docker.sock", description="Socket of this machine's docker daemon."
+    )
+    sandbox_docker_image: str | None = Field(
+        default=None,
+        description="An image of your own that the daemon has, with `python3`; by default one is made of this machine.",
+    )
     sandbox_cache: Path | None = Field(
         default=None, description="Folder of built root filesystems; chosen by user when empty."
     )

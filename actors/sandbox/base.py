@@ -22,6 +22,11 @@ class Level(StrEnum):
     GVISOR = "gvisor"
     VM = "vm"
 
+    def reaches(self, required: "Level") -> bool:
+        """Whether it is at least `required`. `NONE` never is."""
+        levels = list(Level)
+        return self is not Level.NONE and levels.index(self) >= levels.index(required)
+
 
 @dataclass(frozen=True, slots=True)
 class Missing:
@@ -140,6 +145,13 @@ class SandboxBackend(Protocol):
 
     async def probe(self) -> Capability:
         """Run a canary and say what isolation was reached. Never raises."""
+        ...
+
+    async def build(self) -> str:
+        """Make what all its sandboxes are made from, where that is not there yet, and say where it is.
+
+        Raises `SandboxUnavailable`.
+        """
         ...
 
     async def create(self, limits: Limits) -> Sandbox:

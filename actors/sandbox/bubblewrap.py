@@ -19,38 +19,25 @@ from ..core.clock import Clock, SystemClock
 from ..core.errors import SandboxUnavailable
 from .agent_sandbox import AgentSandbox
 from .base import Capability, Level, Limits, Missing
-from .canary import diagnose, findings, program
+from .canary import HIDDEN, diagnose, findings, program
 from .cgroups import ControlGroups, Surroundings, find_control_groups
 from .channel import AgentChannel, ChannelClosed
-from .inventory import AGENT_FOLDER
+from .interior import (
+    CANARY_LIMITS,
+    ENVIRONMENT,
+    FIRST_UID,
+    UID_COUNT,
+    agent_program,
+    check_workspace_fits,
+    writable_folders,
+)
 from .jail import Jail, Launch, process_limits
 from .rootfs import CannotBuild, RootFs, default_cache, ensure_rootfs
 from .seccomp import filter_for
+from .unavailable import missing_of, unavailable
 
 NAME = "bubblewrap"
-FIRST_UID = 200_000
-UID_COUNT = 65_536
-"""Host users that sandboxes run as when we are root: one each, none of which owns a file."""
-
 _START_S = 20.0
-_MIB = 1024 * 1024
-_TMP_BYTES = 64 * _MIB
-_SHM_BYTES = 16 * _MIB
-_HEAP_BYTES = 32 * _MIB
-_AGENT = f"import sys; sys.path[:0] = ['/{AGENT_FOLDER}']; from _greenroom.agent import main; del sys.path[0]; main()"
-_CANARY_LIMITS = Limits(memory_bytes=256 * _MIB, workspace_bytes=8 * _MIB, pids=16, command_s=10.0)
-_ENVIRONMENT = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "HOME": "/workspace",
-    "USER": "sandbox",
-    "LOGNAME": "sandbox",
-    "TMPDIR": "/tmp",  # noqa: S108  the sandbox's own
-    "LANG": "C.UTF-8",
-    "TERM": "dumb",
-    "PYTHONUNBUFFERED": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
-}
-
 _log = logging.getLogger(__name__)
 
 
@@ -84,21 +71,19 @@ class BubblewrapBackend:
         try:
             return await self._probe()
         except SandboxUnavailable as error:
-            missing = tuple(Missing(what, fix) for what, fix in error.details.get("missing", ()))
-            return Capability(NAME, Level.NONE, missing=missing or (Missing("a sandbox", error.message),))
+            return Capability(NAME, Level.NONE, missing=missing_of(error))
         except Exception as error:  # noqa: BLE001  a probe reports; nobody is there to catch what it raises
             _log.exception("the sandbox probe failed")
             return Capability(NAME, Level.NONE, missing=(Missing("a sandbox", f"the probe failed: {error!r}"),))
 
     async def create(self, limits: Limits) -> AgentSandbox:
-        if limits.workspace_bytes + _HEAP_BYTES > limits.memory_bytes:
-            raise SandboxUnavailable(
-                f"A workspace of {limits.workspace_bytes} bytes lies in memory and does not fit in "
-                f"{limits.memory_bytes} bytes with {_HEAP_BYTES} for programs; allow more memory or less workspace."
-            )
+        check_workspace_fits(limits)
         ground = await self._prepare()
         sandbox, _ = await self._create(ground, limits)
         return sandbox
+
+    async def build(self) -> str:
+        return str((await self._prepare()).rootfs.root)
 
     async def aclose(self) -> None:
         self._closed = True
@@ -110,10 +95,10 @@ class BubblewrapBackend:
 
     async def _probe(self) -> Capability:
         ground = await self._prepare()
-        sandbox, uid = await self._create(ground, _CANARY_LIMITS)
+        sandbox, uid = await self._create(ground, CANARY_LIMITS)
         try:
-            hidden = [str(ground.rootfs.root), str(self._cache), __file__]
-            result = await sandbox.python(program(hidden), timeout_s=_CANARY_LIMITS.command_s)
+            hidden = [*HIDDEN, str(ground.rootfs.root), str(self._cache), __file__]
+            result = await sandbox.python(program(hidden), timeout_s=CANARY_LIMITS.command_s)
         finally:
             await sandbox.destroy()
         broken = list(findings(result.output))
@@ -134,7 +119,7 @@ class BubblewrapBackend:
                 try:
                     self._ground = await asyncio.to_thread(_prepare, self._cache)
                 except CannotBuild as error:
-                    raise _unavailable(error.missing) from error
+                    raise unavailable(error.missing) from error
             return self._ground
 
     async def _create(self, ground: _Ground, limits: Limits) -> tuple[AgentSandbox, int]:
@@ -150,7 +135,7 @@ class BubblewrapBackend:
             raise
         except OSError as error:
             ours.close()
-            raise _unavailable(diagnose(f"launcher: {error}")) from error
+            raise unavailable(diagnose(f"launcher: {error}")) from error
         try:
             channel = await _connect(ours)
             uid = await asyncio.to_thread(_settle, jail)
@@ -158,7 +143,7 @@ class BubblewrapBackend:
             message = jail.message()
             await asyncio.shield(asyncio.to_thread(jail.end))
             if isinstance(error, ChannelClosed | TimeoutError | OSError | ValueError):
-                raise _unavailable(diagnose(message or str(error))) from error
+                raise unavailable(diagnose(message or str(error))) from error
             raise
         return AgentSandbox(channel, jail, limits, clock=self._clock), uid
 
@@ -170,7 +155,7 @@ class BubblewrapBackend:
                 launch = Launch(
                     bwrap=ground.rootfs.bwrap,
                     options=_options(ground.rootfs, limits),
-                    command=(ground.rootfs.python, "-I", "-c", _AGENT, str(limits.pids + 1)),
+                    command=(ground.rootfs.python, "-I", "-c", agent_program(), str(limits.pids + 1)),
                     seccomp=ground.seccomp,
                     limits=process_limits(
                         file_bytes=limits.file_bytes,
@@ -212,7 +197,7 @@ def _options(rootfs: RootFs, limits: Limits) -> list[str]:
         "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000",
         "--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--clearenv",
     ]  # fmt: skip
-    for name, value in _ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         options += ["--setenv", name, value]
     for name in ("usr", "etc"):
         options += ["--ro-bind", str(rootfs.root / name), f"/{name}"]
@@ -220,11 +205,7 @@ def _options(rootfs: RootFs, limits: Limits) -> list[str]:
         if (rootfs.root / "usr" / name).is_dir():
             options += ["--symlink", f"usr/{name}", f"/{name}"]
     options += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]
-    for folder, size in (
-        ("/dev/shm", min(_SHM_BYTES, limits.workspace_bytes)),  # noqa: S108  the sandbox's own
-        ("/tmp", min(_TMP_BYTES, limits.workspace_bytes)),  # noqa: S108
-        ("/workspace", limits.workspace_bytes),
-    ):
+    for folder, size in writable_folders(limits):
         options += ["--size", str(size), "--tmpfs", folder]
     # /dev is a tmpfs as well, and without this an unbounded one.
     return [*options, "--chdir", "/workspace", "--remount-ro", "/dev", "--remount-ro", "/"]
@@ -253,8 +234,3 @@ def _settle(jail: Jail) -> int:
     jail.limit_cpu()
     status = Path("/proc", str(jail.identify()), "status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Uid:"))
-
-
-def _unavailable(*missing: Missing) -> SandboxUnavailable:
-    text = "; ".join(f"{gap.what}: {gap.fix}" for gap in missing)
-    return SandboxUnavailable(f"No sandbox can be had. {text}", missing=[[gap.what, gap.fix] for gap in missing])

@@ -18,6 +18,12 @@ def refused(call):
         return True
     return False
 
+def shows(path):
+    try:
+        return bool(os.listdir(path))
+    except OSError as error:
+        return error.errno != errno.ENOENT
+
 def clone_user_namespace():
     if libc.unshare(0x10000000) == 0:
         return
@@ -31,7 +37,7 @@ def connect(address):
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 open("trial", "w").close()
 print(json.dumps({
-    "another user": os.getuid() == 1000 and os.geteuid() == 1000,
+    "another user": os.getuid() == UID and os.geteuid() == UID,
     "no capabilities": int(status["CapEff"], 16) == 0 and int(status["CapBnd"], 16) == 0,
     "no new privileges": status["NoNewPrivs"].strip() == "1",
     "system call filter": status["Seccomp"].strip() == "2",
@@ -40,7 +46,7 @@ print(json.dumps({
         and refused(lambda: connect(("192.0.2.1", 80))),
     "no sockets to the hypervisor": refused(lambda: socket.socket(40, socket.SOCK_STREAM)),
     "own processes only": len([n for n in os.listdir("/proc") if n.isdigit()]) <= 3,
-    "host files hidden": not any(os.path.exists(path) for path in HIDDEN),
+    "host files hidden": not any(map(shows, HIDDEN)),
     "system read-only": all(refused(lambda p=p: open(p, "w")) for p in ("/usr/x", "/etc/x", "/x", "/dev/x")),
     "kernel settings read-only": refused(lambda: open("/proc/sys/kernel/core_pattern", "w")),
     "workspace writable": os.path.exists("/workspace/trial"),
@@ -48,12 +54,13 @@ print(json.dumps({
 """
 
 _FIX = "do not use this machine for untrusted code; report the kernel and container runtime in use"
-_HIDDEN = ("/etc/shadow", "/root", "/home", "/sys", "/var", "/run", "/boot", "/opt")
+HIDDEN = ("/etc/shadow", "/root", "/home", "/sys", "/var", "/run", "/boot", "/opt")
+"""Paths of a machine that show nothing in a sandbox with our own root filesystem."""
 
 
-def program(hidden: Sequence[str]) -> str:
-    """Python source to run in a sandbox; `hidden` are paths that exist outside and must not inside."""
-    return f"HIDDEN = {[*_HIDDEN, *hidden]!r}\n{_PROGRAM}"
+def program(hidden: Sequence[str], *, uid: int = 1000) -> str:
+    """Python source to run in a sandbox as user `uid`; `hidden` exist outside, and inside are empty or not there."""
+    return f"HIDDEN = {[*hidden]!r}\nUID = {uid}\n{_PROGRAM}"
 
 
 CHECKS = (

@@ -208,6 +208,22 @@ def find_control_groups(surroundings: Surroundings) -> ControlGroups:
     return ControlGroups(version, places, missing)
 
 
+def group_of(pid: int, name: str, surroundings: Surroundings) -> ControlGroup | None:
+    """The group for memory that somebody else has made for a process, to read its counts; None where it cannot be
+    seen from here. `name` has to be in its path: a process id alone may be that of another place's numbering."""
+    mounts = _mounts(surroundings.mountinfo)
+    unified = mounts.unified if mounts.unified and "memory" in mounts.unified.controllers else None
+    version: Version = 2 if unified else 1
+    mount = unified or mounts.by_controller.get("memory")
+    with contextlib.suppress(OSError):
+        for line in Path("/proc", str(pid), "cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if name in path and mount and ("memory" in controllers.split(",") or (unified and not controllers)):
+                events = _own_folder(mount, path) / _OOM_EVENTS[version]
+                return ControlGroup((), events) if name in str(events) and events.exists() else None
+    return None
+
+
 def _mounts(mountinfo: str) -> _Found:
     found = _Found()
     for line in mountinfo.splitlines():

@@ -44,8 +44,7 @@ async def open_sandboxes(
 ) -> "SandboxHost | UnavailableSandboxes":
     """Probe, then start a host; or close the backend and refuse, where it does not reach `require`."""
     capability = await backend.probe()
-    levels = list(Level)
-    if capability.level is Level.NONE or levels.index(capability.level) < levels.index(require):
+    if not capability.level.reaches(require):
         await backend.aclose()
         return UnavailableSandboxes(capability, require)
     host = SandboxHost(backend, spec, capability, clock=clock)

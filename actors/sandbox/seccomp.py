@@ -27,10 +27,10 @@ _ERRNO = 0x00050000
 # Offsets in struct seccomp_data; the low half of an argument comes first on the little-endian machines here.
 _NUMBER, _ARCH, _ARGS = 0, 4, 16
 _X32_BIT = 0x40000000
-_NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
-_SOCKET_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
-_TERMINAL_INJECTIONS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
-_PERSONALITIES = (0, 0xFFFFFFFF)  # Linux itself, and the question which one it is
+NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
+SOCKET_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
+TERMINAL_INJECTIONS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+PERSONALITIES = (0, 0xFFFFFFFF)  # Linux itself, and the question which one it is
 
 
 def refusal(number: int) -> int:
@@ -87,11 +87,11 @@ def assemble(architecture: Architecture) -> bytes:
     for name in architecture.refused:
         program.answer(_JUMP_EQUAL, call[name], refusal(errno.EPERM))
     for name in ("socket", "socketpair"):
-        program.only(call[name], 0, _SOCKET_FAMILIES, refusal(errno.EAFNOSUPPORT))
+        program.only(call[name], 0, SOCKET_FAMILIES, refusal(errno.EAFNOSUPPORT))
     program.only(call["prlimit64"], 0, (0,), refusal(errno.EPERM))
-    program.only(call["personality"], 0, _PERSONALITIES, refusal(errno.EPERM))
-    program.never(call["clone"], 0, _JUMP_ANY_BIT, (_NAMESPACE_FLAGS,))
-    program.never(call["ioctl"], 1, _JUMP_EQUAL, _TERMINAL_INJECTIONS)
+    program.only(call["personality"], 0, PERSONALITIES, refusal(errno.EPERM))
+    program.never(call["clone"], 0, _JUMP_ANY_BIT, (NAMESPACE_FLAGS,))
+    program.never(call["ioctl"], 1, _JUMP_EQUAL, TERMINAL_INJECTIONS)
     program.add(_RETURN, ALLOW)
     return program.packed()
 

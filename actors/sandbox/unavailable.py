@@ -3,7 +3,24 @@
 from typing import NoReturn
 
 from ..core.errors import SandboxUnavailable
-from .base import Capability, CopyResult, ExecResult, FileInfo, FileSlice, Level, SandboxStatus
+from .base import Capability, CopyResult, ExecResult, FileInfo, FileSlice, Level, Missing, SandboxStatus
+
+STRONGER = Missing(
+    "a stronger backend", "set GREENROOM_SANDBOX to auto or docker, or lower GREENROOM_SANDBOX_MIN_LEVEL"
+)
+"""What is missing where a sandbox is whole and yet too weak."""
+
+
+def unavailable(*missing: Missing) -> SandboxUnavailable:
+    """The error that says what is missing; `missing_of` reads it again."""
+    text = "; ".join(f"{gap.what}: {gap.fix}" for gap in missing)
+    return SandboxUnavailable(f"No sandbox can be had. {text}", missing=[[gap.what, gap.fix] for gap in missing])
+
+
+def missing_of(error: SandboxUnavailable) -> tuple[Missing, ...]:
+    """What the error names; where it names nothing, a sandbox, for the reason that it gives."""
+    missing = tuple(Missing(what, fix) for what, fix in error.details.get("missing", ()))
+    return missing or (Missing("a sandbox", error.message),)
 
 
 class UnavailableSandboxes:
@@ -46,9 +63,10 @@ class UnavailableSandboxes:
         """There is nothing to close."""
 
     def _refuse(self) -> NoReturn:
-        gaps = [f"{gap.what} (fix: {gap.fix})" for gap in self._capability.missing]
+        missing = self._capability.missing or (STRONGER,)
+        gaps = [f"{gap.what} (fix: {gap.fix})" for gap in missing]
         raise SandboxUnavailable(
             f"No sandbox can be had: {self._capability.backend} reaches isolation level {self._capability.level}, and "
-            f"{self._require} is required. Missing: {'; '.join(gaps) or 'a stronger backend'}.",
-            missing=[[gap.what, gap.fix] for gap in self._capability.missing],
+            f"{self._require} is required. Missing: {'; '.join(gaps)}.",
+            missing=[[gap.what, gap.fix] for gap in missing],
         )

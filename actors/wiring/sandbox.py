@@ -1,14 +1,15 @@
 """How this machine makes sandboxes, and their limits."""
 
+import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from ..core.clock import Clock, SystemClock
 from ..core.settings import Settings
 from ..sandbox import host
 from ..sandbox.base import Capability, Level, Missing, SandboxBackend, Sandboxes, SandboxSpec
 from ..sandbox.bubblewrap import BubblewrapBackend
+from ..sandbox.first_fit import FirstFitBackend
 from ..sandbox.unavailable import UnavailableSandboxes
 from .limits import sandbox_limits
 
@@ -21,8 +22,8 @@ async def open_sandboxes(settings: Settings) -> AsyncGenerator[Sandboxes]:
         yield UnavailableSandboxes(Capability("none", Level.NONE, missing=(off,)))
         return
     clock = SystemClock()
-    backend = sandbox_backend(settings.sandbox_cache, clock)
-    opened = await host.open_sandboxes(backend, sandbox_spec(settings), clock=clock)
+    backend = sandbox_backend(settings, clock)
+    opened = await host.open_sandboxes(backend, sandbox_spec(settings), clock=clock, require=required_level(settings))
     try:
         yield opened
     finally:
@@ -30,9 +31,47 @@ async def open_sandboxes(settings: Settings) -> AsyncGenerator[Sandboxes]:
             await opened.aclose()
 
 
-def sandbox_backend(cache: Path | None = None, clock: Clock | None = None) -> SandboxBackend:
-    """The way in which this machine makes sandboxes."""
-    return BubblewrapBackend(cache, clock=clock)
+def sandbox_backend(settings: Settings, clock: Clock | None = None) -> SandboxBackend:
+    """The way in which this machine makes sandboxes, as the settings choose it. They must not be switched off."""
+
+    def bubblewrap() -> SandboxBackend:
+        return BubblewrapBackend(settings.sandbox_cache, clock=clock)
+
+    def docker() -> SandboxBackend:
+        # The SDK takes a quarter of a second to load, and is not needed where bubblewrap will do.
+        from ..sandbox.docker import DockerBackend  # noqa: PLC0415
+
+        return DockerBackend(
+            settings.sandbox_cache,
+            host=settings.sandbox_docker_host,
+            image=settings.sandbox_docker_image,
+            clock=clock,
+        )
+
+    match settings.sandbox:
+        case "bubblewrap":
+            return bubblewrap()
+        case "docker":
+            return docker()
+        case _ if settings.sandbox_docker_image:
+            return docker()  # nothing else could run it
+        case _:
+            return FirstFitBackend((bubblewrap, docker), required_level(settings))
+
+
+def docker_version(settings: Settings) -> tuple[str, str]:
+    """The version of docker's daemon and nothing; or what is missing and what would mend it. Blocks for seconds."""
+    from ..sandbox.docker_engine import DockerEngine, EngineError  # noqa: PLC0415  as above
+
+    try:
+        with contextlib.closing(DockerEngine(settings.sandbox_docker_host)) as engine:
+            return engine.facts().version, ""
+    except EngineError as error:
+        return error.missing.what, error.missing.fix
+
+
+def required_level(settings: Settings) -> Level:
+    return Level(settings.sandbox_min_level)
 
 
 def sandbox_spec(settings: Settings) -> SandboxSpec:

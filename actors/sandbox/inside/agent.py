@@ -1,7 +1,7 @@
 """The agent: process 1 of a sandbox. Runs one command at a time and does file operations beside it.
 
-It speaks frames over standard input, which is a socket. Nothing it says decides anything on the host:
-deadlines, memory and output are judged there.
+It speaks frames over standard input, which is a socket, or a pipe with another one for the answers. Nothing
+it says decides anything on the host: deadlines, memory and output are judged there.
 """
 
 import contextlib
@@ -41,8 +41,9 @@ class Agent:
 
     # Nothing here owns a descriptor: in a fork its end would close a file of the program that runs there.
 
-    def __init__(self, control_fd: int, starter: commands.Starter) -> None:
+    def __init__(self, control_fd: int, answers_fd: int, starter: commands.Starter) -> None:
         self._control_fd = control_fd
+        self._answers_fd = answers_fd
         self._starter = starter
         self._decoder = FrameDecoder()
         self._selector = selectors.PollSelector()
@@ -66,7 +67,7 @@ class Agent:
     def _send(self, header: "dict[str, Any]", payload: bytes = b"") -> None:
         data = memoryview(encode(header, payload))
         while data:
-            data = data[os.write(self._control_fd, data) :]
+            data = data[os.write(self._answers_fd, data) :]
 
     def _receive(self) -> bool:
         data = os.read(self._control_fd, _RECEIVE_BYTES)
@@ -200,9 +201,12 @@ def _ignore(_number: int, _frame: object) -> None:
     """With a handler, the end of a child wakes the selector."""
 
 
-def main() -> None:
-    """Take over standard input as the connection and serve. The one argument is the number of processes allowed."""
-    control_fd = os.dup(0)
+def main(answers_fd: int = 0) -> None:
+    """Take over standard input as the connection, and `answers_fd` where answers go elsewhere, and serve.
+
+    The one argument of the program is the number of processes allowed.
+    """
+    control_fd, answers_fd = os.dup(0), os.dup(answers_fd)
     nothing = os.open("/dev/null", os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
@@ -218,7 +222,7 @@ def main() -> None:
     os.chdir(files.WORKSPACE)
     source: bytes | None = None
     try:
-        Agent(control_fd, starter).serve()
+        Agent(control_fd, answers_fd, starter).serve()
     except commands.Program as program:
         source = program.source
     except (FrameError, OSError):

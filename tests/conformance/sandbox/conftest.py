@@ -13,7 +13,9 @@ import pytest
 from actors.core.clock import SystemClock
 from actors.sandbox.base import Limits, Sandbox, SandboxBackend, SandboxSpec
 from actors.sandbox.bubblewrap import BubblewrapBackend
+from actors.sandbox.docker import DockerBackend
 from actors.sandbox.host import SandboxHost, open_sandboxes
+from actors.testing.dockerd import Dockerd
 
 MIB = 1024 * 1024
 
@@ -41,9 +43,22 @@ def limits() -> Limits:
     )
 
 
-@pytest.fixture(params=["bubblewrap"])
+@pytest.fixture(scope="session")
+def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd]:
+    daemon = Dockerd(tmp_path_factory.mktemp("dockerd"))
+    daemon.start()
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture(params=["bubblewrap", "docker"])
 async def backend(request: pytest.FixtureRequest, cache: Path) -> AsyncIterator[SandboxBackend]:
-    made = {"bubblewrap": lambda: BubblewrapBackend(cache)}[request.param]()
+    made: SandboxBackend
+    match request.param:
+        case "docker":
+            made = DockerBackend(cache, host=request.getfixturevalue("dockerd").host)
+        case _:
+            made = BubblewrapBackend(cache)
     yield made
     await made.aclose()
 

@@ -107,10 +107,12 @@ async def test_files_of_the_host_are_not_there(sandbox, tmp_path):
     places += ["/var/run/docker.sock", "/dev/vda", "/dev/sda", "/dev/kvm", "/dev/mem", "/dev/fuse"]
     places += [f"/proc/1/root{secret}", f"/proc/self/root{secret}", f"/proc/1/cwd/../{secret}"]
 
-    assert (
-        await answers(sandbox, f"import json, os; print(json.dumps([p for p in {places!r} if os.path.exists(p)]))")
-        == []
-    )
+    # An empty folder shows nothing; but only where it may be looked into.
+    code = f"""
+import json, os
+print(json.dumps([p for p in {places!r} if os.path.exists(p) and not (os.path.isdir(p) and os.listdir(p) == [])]))
+"""
+    assert await answers(sandbox, code) == []
 
 
 async def test_environment_of_the_host_is_not_there(backend, limits, monkeypatch):
@@ -222,6 +224,7 @@ print(json.dumps(refused))
 async def test_nobody_inside_has_rights(sandbox):
     code = """
 import json, os
+ids = [*os.getresuid(), *os.getresgid()]
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 denied = []
 device = os.makedev(1, 1)
@@ -232,11 +235,12 @@ for attempt in (lambda: os.setuid(0), lambda: os.mknod("/workspace/d", 0o20600, 
     except OSError:
         denied.append(True)
 print(json.dumps([
-    os.getuid(), os.geteuid(), int(status["CapEff"], 16), int(status["CapPrm"], 16), int(status["CapBnd"], 16),
+    len(set(ids)) == 1 and ids[0] >= 1000,
+    int(status["CapEff"], 16), int(status["CapPrm"], 16), int(status["CapBnd"], 16),
     status["NoNewPrivs"].strip(), status["Seccomp"].strip(), all(denied),
 ]))
 """
-    assert await answers(sandbox, code) == [1000, 1000, 0, 0, 0, "1", "2", True]
+    assert await answers(sandbox, code) == [True, 0, 0, 0, "1", "2", True]
 
 
 async def test_no_program_changes_its_user(sandbox):

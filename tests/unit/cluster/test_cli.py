@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cluster.cli import app
 
-COMMANDS = ("up", "down", "status", "doctor", "chat", "verify", "drain-node", "deploy", "env")
+COMMANDS = ("up", "down", "status", "doctor", "chat", "verify", "drain-node", "deploy", "sandbox", "env")
 runner = CliRunner()
 
 
@@ -29,7 +29,7 @@ def test_every_command_explains_itself(command):
 def test_help_loads_nothing_heavy():
     program = (
         "import sys, cluster.cli; "
-        "heavy = {'ray', 'httpx', 'sqlalchemy', 'prompt_toolkit', 'pydantic', 'fastapi'}; "
+        "heavy = {'ray', 'httpx', 'sqlalchemy', 'prompt_toolkit', 'pydantic', 'fastapi', 'docker'}; "
         "print(sorted({name.partition('.')[0] for name in sys.modules} & heavy))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

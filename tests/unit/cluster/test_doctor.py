@@ -10,10 +10,24 @@ import pytest
 from rich.console import Console
 
 from actors.core.settings import Settings
+from actors.sandbox.base import Capability, Level
 from cluster import doctor, installation, machine, ports, reach
 from cluster.finding import Finding
 
 GIB = 1024**3
+
+
+class Probed:
+    """A sandbox backend whose canary has found this."""
+
+    def __init__(self, capability):
+        self._capability = capability
+
+    async def probe(self):
+        return self._capability
+
+    async def aclose(self):
+        pass
 
 
 def examined(settings: Settings) -> tuple[int, str]:
@@ -121,6 +135,32 @@ def test_a_taken_port(monkeypatch, home):
 
 def test_sandboxes_switched_off(home):
     assert [finding.grade for finding in reach.sandbox(Settings(home=home, sandbox="none"))] == ["weak"]
+
+
+def test_docker_that_is_not_there_is_missed_only_by_who_uses_it(home, tmp_path):
+    host = f"unix://{tmp_path / 'docker.sock'}"
+    unused = reach.docker(Settings(home=home, sandbox_docker_host=host))
+    used = reach.docker(Settings(home=home, sandbox="docker", sandbox_docker_host=host))
+    wished = reach.docker(Settings(home=home, sandbox_docker_image="mine:1", sandbox_docker_host=host))
+
+    assert (unused.grade, unused.fix) == ("fine", "")
+    assert "not used" in unused.found
+    for finding in (used, wished):
+        assert finding.grade == "weak"
+        assert host in finding.found
+        assert "apt-get install docker.io" in finding.fix
+
+
+def test_isolation_below_the_level_that_is_required(home, monkeypatch):
+    weak = Capability("bubblewrap", Level.NAMESPACE, frozenset({"memory"}))
+    monkeypatch.setattr(reach, "sandbox_backend", lambda _settings: Probed(weak))
+
+    finding, gap = reach.sandbox(Settings(home=home, sandbox_min_level="container"))
+    assert (finding.grade, gap.grade) == ("weak", "weak")
+    assert "level namespace, and container is required" in finding.found
+    assert "GREENROOM_SANDBOX_MIN_LEVEL" in gap.fix
+    (finding,) = reach.sandbox(Settings(home=home))
+    assert finding.grade == "fine"
 
 
 def test_the_demo_model_needs_nothing(home):

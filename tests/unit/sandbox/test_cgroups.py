@@ -2,11 +2,12 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from actors.sandbox.base import Limits
-from actors.sandbox.cgroups import ControlGroup, ControlGroups, Surroundings, find_control_groups
+from actors.sandbox.cgroups import ControlGroup, ControlGroups, Surroundings, find_control_groups, group_of
 
 LIMITS = Limits(memory_bytes=1 << 28, cpus=0.5, pids=64)
 
@@ -196,3 +197,19 @@ def test_remove_tells_whether_all_is_gone(tmp_path):
     (two / "still").rmdir()
     assert group.remove()
     assert group.remove()
+
+
+@pytest.mark.parametrize("line", ["4:memory:/outer/docker/{id}\n3:pids:/", "0::/outer/docker/{id}"])
+def test_a_group_that_somebody_else_made_is_found_by_its_name(split, unified, line, monkeypatch):
+    surroundings, top = unified if line.startswith("0") else split
+    folder = top / ("" if line.startswith("0") else "memory") / "outer/docker/abc123"
+    folder.mkdir(parents=True)
+    events = folder / ("memory.events" if line.startswith("0") else "memory.oom_control")
+    events.write_text("under_oom 0\noom_kill 2\n")
+    read_text = Path.read_text
+    told = line.format(id="abc123")
+    monkeypatch.setattr(Path, "read_text", lambda p, *a: told if str(p) == "/proc/7/cgroup" else read_text(p, *a))
+
+    assert group_of(7, "abc123", surroundings).oom_kills() == 2
+    assert group_of(7, "another", surroundings) is None  # the number is that of a process somewhere else
+    assert group_of(8, "abc123", surroundings) is None

@@ -1,0 +1,54 @@
+"""What every sandbox looks like inside, whoever makes it: its environment, its writable folders, its agent."""
+
+from dataclasses import replace
+
+from ..core.errors import SandboxUnavailable
+from .base import Limits
+from .inventory import AGENT_FOLDER
+
+MIB = 1024 * 1024
+WORKSPACE = "/workspace"
+FIRST_UID = 200_000
+UID_COUNT = 65_536
+"""Host users that sandboxes run as where we may choose: one each, none of which owns a file."""
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": WORKSPACE,
+    "USER": "sandbox",
+    "LOGNAME": "sandbox",
+    "TMPDIR": "/tmp",  # noqa: S108  the sandbox's own
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+CANARY_LIMITS = replace(Limits(), memory_bytes=256 * MIB, workspace_bytes=8 * MIB, pids=16, command_s=10.0)
+
+_TMP_BYTES = 64 * MIB
+_SHM_BYTES = 16 * MIB
+_HEAP_BYTES = 32 * MIB
+
+
+def agent_program(*, answers_fd: int = 0) -> str:
+    """Python that becomes the agent. It answers on `answers_fd`: standard input itself where that is a socket."""
+    start = f"import sys; sys.path[:0] = ['/{AGENT_FOLDER}']; from _greenroom.agent import main; del sys.path[0]"
+    return f"{start}; main({answers_fd or ''})"
+
+
+def writable_folders(limits: Limits) -> tuple[tuple[str, int], ...]:
+    """Folders in memory, and how many bytes each may hold."""
+    return (
+        ("/dev/shm", min(_SHM_BYTES, limits.workspace_bytes)),  # noqa: S108  the sandbox's own
+        ("/tmp", min(_TMP_BYTES, limits.workspace_bytes)),  # noqa: S108
+        (WORKSPACE, limits.workspace_bytes),
+    )
+
+
+def check_workspace_fits(limits: Limits) -> None:
+    """Raises SandboxUnavailable where a full workspace would leave no memory for programs."""
+    if limits.workspace_bytes + _HEAP_BYTES > limits.memory_bytes:
+        raise SandboxUnavailable(
+            f"A workspace of {limits.workspace_bytes} bytes lies in memory and does not fit in "
+            f"{limits.memory_bytes} bytes with {_HEAP_BYTES} for programs; allow more memory or less workspace."
+        )
