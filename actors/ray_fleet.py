@@ -99,7 +99,7 @@ class RayFleet:
                 self._places[name] = await actor.watch.remote(0)
         except HeadAway as error:
             raise AtCapacity(f"no session actor can be started: {error}") from error
-        except (TimeoutError, SessionLost) as error:
+        except (TimeoutError, GreenroomError) as error:
             end_actor(actor)
             raise AtCapacity(f"a new session actor did not start within {START_S:g} s") from error
         return name
@@ -163,7 +163,7 @@ class RayFleet:
         try:
             async with translated(SessionLost), asyncio.timeout(grace_s + DRAIN_S):
                 await actor.drain.remote(grace_s=grace_s)
-        except (SessionLost, TimeoutError) as error:
+        except (GreenroomError, TimeoutError) as error:
             self._logger.warning("host not drained", host=name, error=str(error))
         end_actor(actor)
 

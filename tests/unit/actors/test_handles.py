@@ -1,0 +1,35 @@
+"""A session's call: whom it is sent to, when it is sent again, and who is blamed for what went wrong."""
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+
+from actors.core.errors import GreenroomError, SessionBusy
+
+
+def raised(error):
+    """As Ray brings an error of the method."""
+    return RayTaskError("submit", f"Traceback …: {error}", error)
+
+
+async def test_an_error_of_ours_is_the_callers_and_nobodys_fault(cluster, host, message):
+    fleet, sessions = cluster(a=host(raised(SessionBusy(session_id="sess_1"))))
+    with pytest.raises(SessionBusy):
+        await sessions.submit(message)
+    assert (len(fleet.hosts["a"].calls), fleet.asked) == (1, [{"new": True}])
+
+
+async def test_a_fault_in_one_request_is_neither_repeated_nor_blamed_on_its_host(cluster, host, message, logs):
+    fault = ValueError("INSERT INTO sessions … VALUES ('secret')")
+    fleet, sessions = cluster(a=host(raised(fault)), b=host("elsewhere"))
+    with pytest.raises(GreenroomError) as caught:
+        await sessions.submit(message)
+    assert (type(caught.value), caught.value.code, caught.value.retryable) == (GreenroomError, "internal", False)
+    assert "INSERT" not in repr(caught.value)
+    assert (len(fleet.hosts["a"].calls), fleet.failed, fleet.doubted) == (1, [], [])
+    assert [(log["method"], "INSERT" in log["traceback"]) for log in logs] == [("submit", True)]
+
+
+async def test_a_process_that_ended_is_reported_and_the_call_sent_elsewhere(cluster, host, message):
+    fleet, sessions = cluster(a=host(ActorDiedError()), b=host("there"))
+    assert await sessions.submit(message) == "there"
+    assert (fleet.failed, fleet.doubted) == (["a"], ["a"])
