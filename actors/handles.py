@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from .agent.fleet import FleetStatus
@@ -17,6 +18,7 @@ from .agent.session import CANCEL_S
 from .agent.sessions import Batch, Receipt, Submit, TurnResult, Waiting
 from .core.clock import Clock
 from .core.errors import (
+    AtCapacity,
     Draining,
     Fenced,
     GreenroomError,
@@ -55,9 +57,17 @@ class RemoteDirectory:
         self._register = register
 
     async def locate(
-        self, session_id: str, *, failed: str | None = None, refused: str | None = None, new: bool = False
+        self,
+        session_id: str,
+        *,
+        failed: str | None = None,
+        refused: str | None = None,
+        full: tuple[str, ...] = (),
+        new: bool = False,
     ) -> str:
-        return await self._call(lambda actor: actor.locate.remote(session_id, failed=failed, refused=refused, new=new))
+        return await self._call(
+            lambda actor: actor.locate.remote(session_id, failed=failed, refused=refused, full=full, new=new)
+        )
 
     async def status(self) -> FleetStatus:
         return await self._call(lambda actor: actor.status.remote())
@@ -148,26 +158,21 @@ class RemoteSessions:
         self, session_id: str, timeout_s: float, call: Callable[[Any, bool], Awaitable[T]], *, new: bool = False
     ) -> T:
         give_up = self._clock.monotonic() + RETRY_S
-        failed: str | None = None
-        refused: str | None = None
+        told = _Told()
         pause = 0.02
         while True:
             name = self._places.get(session_id)
             activate = name is None
             try:
                 if name is None:
-                    name = await self.directory.locate(session_id, failed=failed, refused=refused, new=new)
+                    name = await self.directory.locate(session_id, **asdict(told), new=new)
                 host = await self.register.find(name)
                 async with translated(ActorGone), asyncio.timeout(timeout_s):
                     answer = await call(host, activate)
-            except (*_ELSEWHERE, *UNMET, ActorGone, TimeoutError) as error:
-                self._places.pop(session_id, None)
-                # A lost process is the directory's business too; a host that answers is not to blame, and neither
-                # is one that cannot be met while the head is away.
-                failed = name if isinstance(error, ActorGone | TimeoutError | NotRegistered) else None
-                refused = name if isinstance(error, _ELSEWHERE) else None
-                if failed is not None:
-                    self.register.doubt(failed)
+            except (*_ELSEWHERE, *UNMET, AtCapacity, ActorGone, TimeoutError) as error:
+                if name is None and isinstance(error, AtCapacity):
+                    raise  # the directory knows of no host with room
+                told = self._learn(session_id, name, error, told)
                 if self._clock.monotonic() + pause > give_up:
                     raise _final(error, session_id) from error
                 await self._clock.sleep(pause)
@@ -175,6 +180,18 @@ class RemoteSessions:
             else:
                 self._remember(session_id, name)
                 return answer
+
+    def _learn(self, session_id: str, name: str | None, error: Exception, told: "_Told") -> "_Told":
+        """What to tell the directory of a host that did not serve a call."""
+        self._places.pop(session_id, None)
+        # A lost process is the directory's business too; a host that answers is not to blame, and neither
+        # is one that cannot be met while the head is away.
+        failed = name if isinstance(error, ActorGone | TimeoutError | NotRegistered) else None
+        refused = name if isinstance(error, _ELSEWHERE) else None
+        if failed is not None:
+            self.register.doubt(failed)
+        full = (*told.full, name) if name is not None and isinstance(error, AtCapacity) else told.full
+        return _Told(failed, refused, full)
 
     async def meet(self) -> None:
         """Make sure that every host can be called without the head of the cluster, should it go away."""
@@ -188,6 +205,15 @@ class RemoteSessions:
         self._places.move_to_end(session_id)
         while len(self._places) > PLACES_CACHED:
             self._places.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the directory is told of hosts that did not serve a call; see `Directory.locate`."""
+
+    failed: str | None = None
+    refused: str | None = None
+    full: tuple[str, ...] = ()
 
 
 def _final(error: BaseException, session_id: str) -> GreenroomError:

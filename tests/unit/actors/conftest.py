@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from actors import handles
 from actors.agent.sessions import NewSession, Submit
 from actors.core.clock import SystemClock
+from actors.core.errors import AtCapacity
 from actors.handles import RemoteSessions
 from actors.register import NotRegistered
 
@@ -59,8 +60,10 @@ class Cluster:
 
     async def locate(self, session_id, **told):
         self.asked.append({key: value for key, value in told.items() if value})
-        bad = [asked.get("failed") for asked in self.asked]
-        return next(name for name in self.hosts if name not in bad)
+        bad = [*self.failed, *told["full"]]
+        if (name := next((name for name in self.hosts if name not in bad), None)) is None:
+            raise AtCapacity
+        return name
 
     @property
     def failed(self):

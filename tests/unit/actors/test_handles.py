@@ -3,7 +3,7 @@
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from actors.core.errors import GreenroomError, SessionBusy
+from actors.core.errors import AtCapacity, GreenroomError, SessionBusy
 
 
 def raised(error):
@@ -33,3 +33,16 @@ async def test_a_process_that_ended_is_reported_and_the_call_sent_elsewhere(clus
     fleet, sessions = cluster(a=host(ActorDiedError()), b=host("there"))
     assert await sessions.submit(message) == "there"
     assert (fleet.failed, fleet.doubted) == (["a"], ["a"])
+
+
+async def test_a_host_that_is_full_sends_the_call_to_another(cluster, host, message):
+    fleet, sessions = cluster(a=host(raised(AtCapacity())), b=host("there"))
+    assert await sessions.submit(message) == "there"
+    assert (fleet.failed, fleet.asked) == ([], [{"new": True}, {"new": True, "full": ("a",)}])
+
+
+async def test_where_every_host_is_full_the_caller_is_told_after_one_try_of_each(cluster, host, message):
+    fleet, sessions = cluster(a=host(raised(AtCapacity())), b=host(raised(AtCapacity())))
+    with pytest.raises(AtCapacity):
+        await sessions.submit(message)
+    assert [len(one.calls) for one in fleet.hosts.values()] == [1, 1]
