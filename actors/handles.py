@@ -39,6 +39,9 @@ TRY_S = 5.0
 SLICE_S = 10.0
 """A long wait is asked for in such pieces, so that a process which stands still is noticed."""
 
+KNOCK_S = 1.0
+"""A process that answers nothing else within its time answers this soon, or stands still."""
+
 RETRY_S = 20.0
 """A session's call is tried again elsewhere for so long: a lost host is replaced within this time."""
 
@@ -172,7 +175,7 @@ class RemoteSessions:
             except (*_ELSEWHERE, *UNMET, AtCapacity, ActorGone, TimeoutError) as error:
                 if name is None and isinstance(error, AtCapacity):
                     raise  # the directory knows of no host with room
-                told = self._learn(session_id, name, error, told)
+                told = await self._learn(session_id, name, error, told)
                 if self._clock.monotonic() + pause > give_up:
                     raise _final(error, session_id) from error
                 await self._clock.sleep(pause)
@@ -181,8 +184,12 @@ class RemoteSessions:
                 self._remember(session_id, name)
                 return answer
 
-    def _learn(self, session_id: str, name: str | None, error: Exception, told: "_Told") -> "_Told":
+    async def _learn(self, session_id: str, name: str | None, error: Exception, told: "_Told") -> "_Told":
         """What to tell the directory of a host that did not serve a call."""
+        if name is not None and isinstance(error, TimeoutError) and await self._hears(name):
+            # It is slow, as with a database that is, and what it runs is not taken away from it: the same call
+            # again finds what the first one began.
+            return _Told(full=told.full)
         self._places.pop(session_id, None)
         # A lost process is the directory's business too; a host that answers is not to blame, and neither
         # is one that cannot be met while the head is away.
@@ -192,6 +199,15 @@ class RemoteSessions:
             self.register.doubt(failed)
         full = (*told.full, name) if name is not None and isinstance(error, AtCapacity) else told.full
         return _Told(failed, refused, full)
+
+    async def _hears(self, name: str) -> bool:
+        """Whether a host answers at all."""
+        try:
+            async with translated(ActorGone), asyncio.timeout(KNOCK_S):
+                await (await self.register.find(name)).watch.remote(0)
+        except (*UNMET, ActorGone, TimeoutError):
+            return False
+        return True
 
     async def meet(self) -> None:
         """Make sure that every host can be called without the head of the cluster, should it go away."""

@@ -79,6 +79,7 @@ def host():
 def cluster(monkeypatch):
     """Make one, and the sessions over it. A host is silent after 50 ms, and a call is given up after one second."""
     monkeypatch.setattr(handles, "TRY_S", 0.05)
+    monkeypatch.setattr(handles, "KNOCK_S", 0.05)
     monkeypatch.setattr(handles, "RETRY_S", 1.0)
 
     def make(**hosts):

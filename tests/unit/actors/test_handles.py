@@ -1,9 +1,11 @@
 """A session's call: whom it is sent to, when it is sent again, and who is blamed for what went wrong."""
 
+import asyncio
+
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from actors.core.errors import AtCapacity, GreenroomError, SessionBusy
+from actors.core.errors import AtCapacity, GreenroomError, SessionBusy, SessionLost
 
 
 def raised(error):
@@ -31,6 +33,36 @@ async def test_a_fault_in_one_request_is_neither_repeated_nor_blamed_on_its_host
 
 async def test_a_process_that_ended_is_reported_and_the_call_sent_elsewhere(cluster, host, message):
     fleet, sessions = cluster(a=host(ActorDiedError()), b=host("there"))
+    assert await sessions.submit(message) == "there"
+    assert (fleet.failed, fleet.doubted) == (["a"], ["a"])
+
+
+async def test_a_host_that_is_slow_is_asked_again_and_not_reported(cluster, host, message):
+    """Its turn runs there: placed elsewhere, the tools of the turn would be lost."""
+    fleet, sessions = cluster(a=host(asyncio.Event(), asyncio.Event(), "at last", "at once"), b=host("elsewhere"))
+    assert await sessions.submit(message) == "at last"
+    assert [len(one.calls) for one in fleet.hosts.values()] == [3, 0]
+    assert (fleet.failed, fleet.doubted) == ([], [])
+    assert await sessions.submit(message) == "at once"
+
+
+async def test_a_session_that_is_known_to_be_on_a_slow_host_stays_there(cluster, host, message):
+    fleet, sessions = cluster(a=host("there", asyncio.Event(), "again"), b=host("elsewhere"))
+    assert [await sessions.submit(message) for _ in range(2)] == ["there", "again"]
+    assert len(fleet.asked) == 1
+
+
+async def test_a_host_that_never_has_done_is_not_waited_for_without_end(cluster, host, message):
+    fleet, sessions = cluster(a=host(asyncio.Event()), b=host("elsewhere"))
+    async with asyncio.timeout(5):
+        with pytest.raises(SessionLost) as caught:
+            await sessions.submit(message)
+    assert (caught.value.retryable, fleet.failed) == (True, [])
+
+
+async def test_a_host_that_stands_still_is_reported_and_the_call_sent_elsewhere(cluster, host, message):
+    fleet, sessions = cluster(a=host(asyncio.Event()), b=host("there"))
+    fleet.hosts["a"].stands_still = True
     assert await sessions.submit(message) == "there"
     assert (fleet.failed, fleet.doubted) == (["a"], ["a"])
 
