@@ -26,6 +26,7 @@ from .core.errors import (
     SessionLost,
     SessionNotFound,
 )
+from .leave import Leaves
 from .ray_errors import UNMET, ActorGone, translated
 from .register import DIRECTORY, NotRegistered, Register
 from .tool_handles import RemoteSandboxes
@@ -92,13 +93,14 @@ class RemoteSessions:
         self.directory = RemoteDirectory(self.register)
         self._namespace = namespace
         self._clock = clock
+        self._leaves = Leaves(clock)
         self._places: OrderedDict[str, str] = OrderedDict()
 
     async def submit(self, command: Submit) -> Receipt:
         return await self._call(
             command.session_id,
             TRY_S,
-            lambda host, activate: host.submit.remote(command, activate=activate),
+            lambda host, until: host.submit.remote(command, until=until),
             new=command.new is not None,
         )
 
@@ -111,7 +113,7 @@ class RemoteSessions:
             answer = await self._call(
                 command.session_id,
                 piece_s + TRY_S,
-                lambda host, activate, piece_s=piece_s: host.chat.remote(command, wait_s=piece_s, activate=activate),
+                lambda host, until, piece_s=piece_s: host.chat.remote(command, wait_s=piece_s, until=until),
                 new=command.new is not None,
             )
             now = self._clock.monotonic()
@@ -123,8 +125,8 @@ class RemoteSessions:
         return await self._call(
             session_id,
             wait_s + TRY_S,
-            lambda host, activate: host.follow.remote(
-                session_id, user_id, after=after, seen=seen, wait_s=wait_s, activate=activate
+            lambda host, until: host.follow.remote(
+                session_id, user_id, after=after, seen=seen, wait_s=wait_s, until=until
             ),
         )
 
@@ -132,21 +134,21 @@ class RemoteSessions:
         return await self._call(
             session_id,
             CANCEL_S + TRY_S,
-            lambda host, activate: host.cancel.remote(session_id, user_id, turn_id, activate=activate),
+            lambda host, until: host.cancel.remote(session_id, user_id, turn_id, until=until),
         )
 
     async def control(self, session_id: str, user_id: str, order: Order) -> None:
         await self._call(
             session_id,
             CANCEL_S + TRY_S,
-            lambda host, activate: host.control.remote(session_id, user_id, order, activate=activate),
+            lambda host, until: host.control.remote(session_id, user_id, order, until=until),
         )
 
     async def inbox(self, session_id: str, user_id: str) -> tuple[Waiting, ...]:
         return await self._call(
             session_id,
             TRY_S,
-            lambda host, activate: host.inbox.remote(session_id, user_id, activate=activate),
+            lambda host, until: host.inbox.remote(session_id, user_id, until=until),
         )
 
     async def forget(self, session_id: str) -> None:
@@ -158,20 +160,21 @@ class RemoteSessions:
         self._places.pop(session_id, None)
 
     async def _call(
-        self, session_id: str, timeout_s: float, call: Callable[[Any, bool], Awaitable[T]], *, new: bool = False
+        self, session_id: str, timeout_s: float, call: Callable[[Any, float | None], Awaitable[T]], *, new: bool = False
     ) -> T:
         give_up = self._clock.monotonic() + RETRY_S
         told = _Told()
         pause = 0.02
         while True:
             name = self._places.get(session_id)
-            activate = name is None
+            placed = name is None
             try:
                 if name is None:
                     name = await self.directory.locate(session_id, **asdict(told), new=new)
                 host = await self.register.find(name)
+                until = self._leaves.until(name, timeout_s) if placed else None
                 async with translated(ActorGone), asyncio.timeout(timeout_s):
-                    answer = await call(host, activate)
+                    answer = await call(host, until)
             except (*_ELSEWHERE, *UNMET, AtCapacity, ActorGone, TimeoutError) as error:
                 if name is None and isinstance(error, AtCapacity):
                     raise  # the directory knows of no host with room
@@ -191,6 +194,8 @@ class RemoteSessions:
             # again finds what the first one began.
             return _Told(full=told.full)
         self._places.pop(session_id, None)
+        if name is not None:
+            self._leaves.learn(name, error)
         # A lost process is the directory's business too; a host that answers is not to blame, and neither
         # is one that cannot be met while the head is away.
         failed = name if isinstance(error, ActorGone | TimeoutError | NotRegistered) else None

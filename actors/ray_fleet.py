@@ -14,8 +14,10 @@ import structlog
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .agent.host import HostStatus
-from .core.errors import AtCapacity, GreenroomError, SessionLost, UnavailableError
+from .core.clock import SystemClock
+from .core.errors import AtCapacity, GreenroomError, NotHere, SessionLost, UnavailableError
 from .core.settings import Settings
+from .leave import Leaves
 from .ray_errors import translated
 from .register import SANDBOX_PREFIX, SESSION_PREFIX, HeadAway, Node, NotRegistered, Register, end_actor
 from .sandbox_actor import SandboxActor
@@ -47,6 +49,7 @@ class RayFleet:
     def __init__(self, settings: Settings, register: Register) -> None:
         self._settings = settings
         self._register = register
+        self._leaves = Leaves(SystemClock())
         self._met: set[str] = set()
         self._places: dict[str, str] = {}
         self._names: tuple[str, ...] = ()
@@ -144,7 +147,11 @@ class RayFleet:
     async def wake(self, name: str, session_id: str) -> None:
         try:
             async with translated(SessionLost), asyncio.timeout(WAKE_S):
-                await (await self._register.find(name)).wake.remote(session_id)
+                until = self._leaves.until(name, WAKE_S)
+                await (await self._register.find(name)).wake.remote(session_id, until=until)
+        except NotHere as error:
+            self._leaves.learn(name, error)
+            raise
         except (TimeoutError, NotRegistered, HeadAway) as error:
             raise SessionLost(f"{name} does not answer") from error
 

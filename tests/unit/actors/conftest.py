@@ -11,6 +11,7 @@ from actors.agent.sessions import NewSession, Submit
 from actors.core.clock import SystemClock
 from actors.core.errors import AtCapacity
 from actors.handles import RemoteSessions
+from actors.leave import check_leave
 from actors.register import NotRegistered
 
 
@@ -24,11 +25,12 @@ class Host:
         self.answers = list(answers)
         self.calls = []
         self.stands_still = False
+        self.clock = SystemClock()
         self.submit = SimpleNamespace(remote=self._submit)
         self.watch = SimpleNamespace(remote=self._watch)
 
-    async def _submit(self, command, **leave):
-        self.calls.append(leave)
+    async def _submit(self, command, *, until):
+        self.calls.append(check_leave(until, self.clock, command.session_id))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, asyncio.Event):
             await answer.wait()

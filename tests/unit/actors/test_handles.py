@@ -1,11 +1,14 @@
 """A session's call: whom it is sent to, when it is sent again, and who is blamed for what went wrong."""
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from actors.core.errors import AtCapacity, GreenroomError, SessionBusy, SessionLost
+from actors.testing import FakeClock
 
 
 def raised(error):
@@ -78,3 +81,20 @@ async def test_where_every_host_is_full_the_caller_is_told_after_one_try_of_each
     with pytest.raises(AtCapacity):
         await sessions.submit(message)
     assert [len(one.calls) for one in fleet.hosts.values()] == [1, 1]
+
+
+async def test_a_call_may_bring_a_session_into_memory_where_the_directory_sent_it_and_nowhere_else(
+    cluster, host, message
+):
+    fleet, sessions = cluster(a=host("there"))
+    for _ in range(2):
+        await sessions.submit(message)
+    assert fleet.hosts["a"].calls == [True, False]
+
+
+async def test_a_host_whose_clock_is_ahead_serves_after_one_refusal(cluster, host, message):
+    fleet, sessions = cluster(a=host("there"), b=host("elsewhere"))
+    fleet.hosts["a"].clock = FakeClock(datetime.now(UTC) + timedelta(hours=1))
+    for session_id in ("sess_1", "sess_2"):
+        assert await sessions.submit(replace(message, session_id=session_id)) == "there"
+    assert fleet.asked == [{"new": True}, {"new": True, "refused": "a"}, {"new": True}]
