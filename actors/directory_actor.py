@@ -56,9 +56,11 @@ class DirectoryActor:
         ]
         return directory
 
-    async def locate(self, session_id: str, *, failed: str | None, refused: str | None, new: bool) -> str:
+    async def locate(
+        self, session_id: str, *, failed: str | None, refused: str | None, full: tuple[str, ...], new: bool
+    ) -> str:
         directory = await self._directory.get()
-        return await directory.locate(session_id, failed=failed, refused=refused, new=new)
+        return await directory.locate(session_id, failed=failed, refused=refused, full=full, new=new)
 
     async def status(self) -> FleetStatus:
         return (await self._directory.get()).status()

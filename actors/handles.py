@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from .agent.fleet import FleetStatus
@@ -17,6 +18,7 @@ from .agent.session import CANCEL_S
 from .agent.sessions import Batch, Receipt, Submit, TurnResult, Waiting
 from .core.clock import Clock
 from .core.errors import (
+    AtCapacity,
     Draining,
     Fenced,
     GreenroomError,
@@ -24,6 +26,7 @@ from .core.errors import (
     SessionLost,
     SessionNotFound,
 )
+from .leave import Leaves
 from .ray_errors import UNMET, ActorGone, translated
 from .register import DIRECTORY, NotRegistered, Register
 from .tool_handles import RemoteSandboxes
@@ -36,6 +39,9 @@ TRY_S = 5.0
 
 SLICE_S = 10.0
 """A long wait is asked for in such pieces, so that a process which stands still is noticed."""
+
+KNOCK_S = 1.0
+"""A process that answers nothing else within its time answers this soon, or stands still."""
 
 RETRY_S = 20.0
 """A session's call is tried again elsewhere for so long: a lost host is replaced within this time."""
@@ -55,9 +61,17 @@ class RemoteDirectory:
         self._register = register
 
     async def locate(
-        self, session_id: str, *, failed: str | None = None, refused: str | None = None, new: bool = False
+        self,
+        session_id: str,
+        *,
+        failed: str | None = None,
+        refused: str | None = None,
+        full: tuple[str, ...] = (),
+        new: bool = False,
     ) -> str:
-        return await self._call(lambda actor: actor.locate.remote(session_id, failed=failed, refused=refused, new=new))
+        return await self._call(
+            lambda actor: actor.locate.remote(session_id, failed=failed, refused=refused, full=full, new=new)
+        )
 
     async def status(self) -> FleetStatus:
         return await self._call(lambda actor: actor.status.remote())
@@ -79,13 +93,14 @@ class RemoteSessions:
         self.directory = RemoteDirectory(self.register)
         self._namespace = namespace
         self._clock = clock
+        self._leaves = Leaves(clock)
         self._places: OrderedDict[str, str] = OrderedDict()
 
     async def submit(self, command: Submit) -> Receipt:
         return await self._call(
             command.session_id,
             TRY_S,
-            lambda host, activate: host.submit.remote(command, activate=activate),
+            lambda host, until: host.submit.remote(command, until=until),
             new=command.new is not None,
         )
 
@@ -98,7 +113,7 @@ class RemoteSessions:
             answer = await self._call(
                 command.session_id,
                 piece_s + TRY_S,
-                lambda host, activate, piece_s=piece_s: host.chat.remote(command, wait_s=piece_s, activate=activate),
+                lambda host, until, piece_s=piece_s: host.chat.remote(command, wait_s=piece_s, until=until),
                 new=command.new is not None,
             )
             now = self._clock.monotonic()
@@ -110,8 +125,8 @@ class RemoteSessions:
         return await self._call(
             session_id,
             wait_s + TRY_S,
-            lambda host, activate: host.follow.remote(
-                session_id, user_id, after=after, seen=seen, wait_s=wait_s, activate=activate
+            lambda host, until: host.follow.remote(
+                session_id, user_id, after=after, seen=seen, wait_s=wait_s, until=until
             ),
         )
 
@@ -119,21 +134,21 @@ class RemoteSessions:
         return await self._call(
             session_id,
             CANCEL_S + TRY_S,
-            lambda host, activate: host.cancel.remote(session_id, user_id, turn_id, activate=activate),
+            lambda host, until: host.cancel.remote(session_id, user_id, turn_id, until=until),
         )
 
     async def control(self, session_id: str, user_id: str, order: Order) -> None:
         await self._call(
             session_id,
             CANCEL_S + TRY_S,
-            lambda host, activate: host.control.remote(session_id, user_id, order, activate=activate),
+            lambda host, until: host.control.remote(session_id, user_id, order, until=until),
         )
 
     async def inbox(self, session_id: str, user_id: str) -> tuple[Waiting, ...]:
         return await self._call(
             session_id,
             TRY_S,
-            lambda host, activate: host.inbox.remote(session_id, user_id, activate=activate),
+            lambda host, until: host.inbox.remote(session_id, user_id, until=until),
         )
 
     async def forget(self, session_id: str) -> None:
@@ -145,29 +160,25 @@ class RemoteSessions:
         self._places.pop(session_id, None)
 
     async def _call(
-        self, session_id: str, timeout_s: float, call: Callable[[Any, bool], Awaitable[T]], *, new: bool = False
+        self, session_id: str, timeout_s: float, call: Callable[[Any, float | None], Awaitable[T]], *, new: bool = False
     ) -> T:
         give_up = self._clock.monotonic() + RETRY_S
-        failed: str | None = None
-        refused: str | None = None
+        told = _Told()
         pause = 0.02
         while True:
             name = self._places.get(session_id)
-            activate = name is None
+            placed = name is None
             try:
                 if name is None:
-                    name = await self.directory.locate(session_id, failed=failed, refused=refused, new=new)
+                    name = await self.directory.locate(session_id, **asdict(told), new=new)
                 host = await self.register.find(name)
+                until = self._leaves.until(name, timeout_s) if placed else None
                 async with translated(ActorGone), asyncio.timeout(timeout_s):
-                    answer = await call(host, activate)
-            except (*_ELSEWHERE, *UNMET, ActorGone, TimeoutError) as error:
-                self._places.pop(session_id, None)
-                # A lost process is the directory's business too; a host that answers is not to blame, and neither
-                # is one that cannot be met while the head is away.
-                failed = name if isinstance(error, ActorGone | TimeoutError | NotRegistered) else None
-                refused = name if isinstance(error, _ELSEWHERE) else None
-                if failed is not None:
-                    self.register.doubt(failed)
+                    answer = await call(host, until)
+            except (*_ELSEWHERE, *UNMET, AtCapacity, ActorGone, TimeoutError) as error:
+                if name is None and isinstance(error, AtCapacity):
+                    raise  # the directory knows of no host with room
+                told = await self._learn(session_id, name, error, told)
                 if self._clock.monotonic() + pause > give_up:
                     raise _final(error, session_id) from error
                 await self._clock.sleep(pause)
@@ -175,6 +186,33 @@ class RemoteSessions:
             else:
                 self._remember(session_id, name)
                 return answer
+
+    async def _learn(self, session_id: str, name: str | None, error: Exception, told: "_Told") -> "_Told":
+        """What to tell the directory of a host that did not serve a call."""
+        if name is not None and isinstance(error, TimeoutError) and await self._hears(name):
+            # It is slow, as with a database that is, and what it runs is not taken away from it: the same call
+            # again finds what the first one began.
+            return _Told(full=told.full)
+        self._places.pop(session_id, None)
+        if name is not None:
+            self._leaves.learn(name, error)
+        # A lost process is the directory's business too; a host that answers is not to blame, and neither
+        # is one that cannot be met while the head is away.
+        failed = name if isinstance(error, ActorGone | TimeoutError | NotRegistered) else None
+        refused = name if isinstance(error, _ELSEWHERE) else None
+        if failed is not None:
+            self.register.doubt(failed)
+        full = (*told.full, name) if name is not None and isinstance(error, AtCapacity) else told.full
+        return _Told(failed, refused, full)
+
+    async def _hears(self, name: str) -> bool:
+        """Whether a host answers at all."""
+        try:
+            async with translated(ActorGone), asyncio.timeout(KNOCK_S):
+                await (await self.register.find(name)).watch.remote(0)
+        except (*UNMET, ActorGone, TimeoutError):
+            return False
+        return True
 
     async def meet(self) -> None:
         """Make sure that every host can be called without the head of the cluster, should it go away."""
@@ -188,6 +226,15 @@ class RemoteSessions:
         self._places.move_to_end(session_id)
         while len(self._places) > PLACES_CACHED:
             self._places.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the directory is told of hosts that did not serve a call; see `Directory.locate`."""
+
+    failed: str | None = None
+    refused: str | None = None
+    full: tuple[str, ...] = ()
 
 
 def _final(error: BaseException, session_id: str) -> GreenroomError:

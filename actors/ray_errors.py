@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import cast
 
+import structlog
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from .core.errors import GreenroomError
@@ -24,14 +25,22 @@ class ActorGone(Exception):
 
 @asynccontextmanager
 async def translated(lost: "type[GreenroomError | ActorGone]") -> AsyncGenerator[None]:
-    """Ray's errors to ours: an error of the called method to itself, a lost actor to `lost`."""
+    """Ray's errors to ours: an error of the called method to itself, a lost actor to `lost`.
+
+    An error of the method that is none of ours is a fault of the program in this one request. It becomes a plain
+    `GreenroomError` and is logged: its process lives, and its words may hold what is stored.
+    """
     try:
         yield
     except RayTaskError as error:
         cause = cast("BaseException", error.cause)  # pyright: ignore[reportUnknownMemberType]
         if isinstance(cause, GreenroomError | WorkspaceError):
             raise cause from None
-        raise lost(f"{type(cause).__name__}: {cause}") from error
+        if not isinstance(cause, Exception):  # the method was cut off, as when its process ends
+            raise lost(type(cause).__name__) from error
+        method, trace = cast("tuple[str, str]", (error.function_name, error.traceback_str))  # pyright: ignore[reportUnknownMemberType]
+        structlog.get_logger("greenroom.calls").error("call failed", method=method, traceback=trace)
+        raise GreenroomError from None
     except (RayActorError, GetTimeoutError) as error:
         raise lost((str(error).splitlines() or [type(error).__name__])[0]) from error
     except RayError as error:

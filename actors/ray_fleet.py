@@ -14,8 +14,10 @@ import structlog
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .agent.host import HostStatus
-from .core.errors import AtCapacity, GreenroomError, SessionLost, UnavailableError
+from .core.clock import SystemClock
+from .core.errors import AtCapacity, GreenroomError, NotHere, SessionLost, UnavailableError
 from .core.settings import Settings
+from .leave import Leaves
 from .ray_errors import translated
 from .register import SANDBOX_PREFIX, SESSION_PREFIX, HeadAway, Node, NotRegistered, Register, end_actor
 from .sandbox_actor import SandboxActor
@@ -52,6 +54,7 @@ class RayFleet:
     def __init__(self, settings: Settings, register: Register) -> None:
         self._settings = settings
         self._register = register
+        self._leaves = Leaves(SystemClock())
         self._met: set[str] = set()
         self._places: dict[str, str] = {}
         self._names: tuple[str, ...] = ()
@@ -104,7 +107,7 @@ class RayFleet:
                 self._places[name] = await actor.watch.remote(0)
         except HeadAway as error:
             raise AtCapacity(f"no session actor can be started: {error}") from error
-        except (TimeoutError, SessionLost) as error:
+        except (TimeoutError, GreenroomError) as error:
             end_actor(actor)
             raise AtCapacity(f"a new session actor did not start within {START_S:g} s") from error
         return name
@@ -149,7 +152,11 @@ class RayFleet:
     async def wake(self, name: str, session_id: str) -> None:
         try:
             async with translated(SessionLost), asyncio.timeout(WAKE_S):
-                await (await self._register.find(name)).wake.remote(session_id)
+                until = self._leaves.until(name, WAKE_S)
+                await (await self._register.find(name)).wake.remote(session_id, until=until)
+        except NotHere as error:
+            self._leaves.learn(name, error)
+            raise
         except (TimeoutError, NotRegistered, HeadAway) as error:
             raise SessionLost(f"{name} does not answer") from error
 
@@ -168,7 +175,7 @@ class RayFleet:
         try:
             async with translated(SessionLost), asyncio.timeout(grace_s + DRAIN_S):
                 await actor.drain.remote(grace_s=grace_s)
-        except (SessionLost, TimeoutError) as error:
+        except (GreenroomError, TimeoutError) as error:
             self._logger.warning("host not drained", host=name, error=str(error))
         end_actor(actor)
 

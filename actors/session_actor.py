@@ -10,9 +10,11 @@ from .agent.orders import Order
 from .agent.previews import Seen
 from .agent.sessions import Batch, Receipt, Submit, TurnResult, Waiting
 from .core import telemetry
+from .core.clock import SystemClock
 from .core.opened import Opened
 from .core.rounds import repeat
 from .core.settings import Settings
+from .leave import check_leave
 from .wiring.sessions import open_session_host
 
 SWEEP_S = 5.0
@@ -20,10 +22,14 @@ SWEEP_S = 5.0
 
 @ray.remote
 class SessionActor:
-    """See `SessionHost` for what the methods promise. One event loop; every method may run many times at once."""
+    """See `SessionHost` for what the methods promise. One event loop; every method may run many times at once.
+
+    `until` says until when a call may bring its session into memory, see `leave.py`; None, that it may not.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._clock = SystemClock()
         self._stack = AsyncExitStack()
         self._host = Opened(self._open)
         self._sweeper: asyncio.Task[None] | None = None
@@ -35,32 +41,43 @@ class SessionActor:
         self._sweeper = asyncio.create_task(repeat(host.sweep, lambda: asyncio.sleep(pause_s), name="sweep"))
         return host
 
-    async def submit(self, command: Submit, *, activate: bool) -> Receipt:
-        return await (await self._host.get()).submit(command, activate=activate)
+    def _may(self, until: float | None, session_id: str) -> bool:
+        return check_leave(until, self._clock, session_id)
 
-    async def chat(self, command: Submit, *, wait_s: float, activate: bool) -> TurnResult | Receipt:
-        return await (await self._host.get()).chat(command, wait_s=wait_s, activate=activate)
+    async def submit(self, command: Submit, *, until: float | None) -> Receipt:
+        return await (await self._host.get()).submit(command, activate=self._may(until, command.session_id))
+
+    async def chat(self, command: Submit, *, wait_s: float, until: float | None) -> TurnResult | Receipt:
+        return await (await self._host.get()).chat(
+            command, wait_s=wait_s, activate=self._may(until, command.session_id)
+        )
 
     async def follow(
-        self, session_id: str, user_id: str, *, after: int, seen: Seen, wait_s: float, activate: bool
+        self, session_id: str, user_id: str, *, after: int, seen: Seen, wait_s: float, until: float | None
     ) -> Batch:
         host = await self._host.get()
-        return await host.follow(session_id, user_id, after=after, seen=seen, wait_s=wait_s, activate=activate)
+        return await host.follow(
+            session_id, user_id, after=after, seen=seen, wait_s=wait_s, activate=self._may(until, session_id)
+        )
 
-    async def cancel(self, session_id: str, user_id: str, turn_id: str, *, activate: bool) -> TurnResult | None:
-        return await (await self._host.get()).cancel(session_id, user_id, turn_id, activate=activate)
+    async def cancel(self, session_id: str, user_id: str, turn_id: str, *, until: float | None) -> TurnResult | None:
+        return await (await self._host.get()).cancel(
+            session_id, user_id, turn_id, activate=self._may(until, session_id)
+        )
 
-    async def control(self, session_id: str, user_id: str, order: Order, *, activate: bool) -> None:
-        await (await self._host.get()).control(session_id, user_id, order, activate=activate)
+    async def control(self, session_id: str, user_id: str, order: Order, *, until: float | None) -> None:
+        await (await self._host.get()).control(session_id, user_id, order, activate=self._may(until, session_id))
 
-    async def inbox(self, session_id: str, user_id: str, *, activate: bool) -> tuple[Waiting, ...]:
-        return await (await self._host.get()).inbox(session_id, user_id, activate=activate)
+    async def inbox(self, session_id: str, user_id: str, *, until: float | None) -> tuple[Waiting, ...]:
+        return await (await self._host.get()).inbox(session_id, user_id, activate=self._may(until, session_id))
 
     async def forget(self, session_id: str) -> None:
         await (await self._host.get()).forget(session_id)
 
-    async def wake(self, session_id: str) -> None:
-        await (await self._host.get()).wake(session_id)
+    async def wake(self, session_id: str, *, until: float) -> None:
+        host = await self._host.get()
+        self._may(until, session_id)
+        await host.wake(session_id)
 
     async def status(self) -> HostStatus:
         return (await self._host.get()).status()

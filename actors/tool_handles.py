@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import ray
 
-from .core.errors import MemoryUnavailable, SandboxUnavailable
+from .core.errors import GreenroomError, MemoryUnavailable, SandboxUnavailable
 from .memory.base import Memory, Recollection
 from .ray_errors import UNMET, ActorGone, translated
 from .register import MEMORY, SANDBOX_PREFIX, HeadAway, NotRegistered, Register
@@ -132,7 +132,7 @@ class RemoteSandboxes:
             try:
                 async with translated(ActorGone), asyncio.timeout(CALL_S):
                     await released
-            except (ActorGone, TimeoutError):
+            except (GreenroomError, ActorGone, TimeoutError):
                 self._forget(name)
 
     async def status(self) -> SandboxStatus:
@@ -221,7 +221,7 @@ class RemoteSandboxes:
             try:
                 async with translated(ActorGone), asyncio.timeout(HOLDS_S):
                     return await actor.holds.remote(session_id)
-            except (ActorGone, TimeoutError):
+            except (GreenroomError, ActorGone, TimeoutError):
                 return False
 
         async with asyncio.TaskGroup() as group:

@@ -1,6 +1,7 @@
 """Bodies of requests, as the OpenAPI document describes them."""
 
 import json
+import unicodedata
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -34,8 +35,16 @@ def _check_message(message: str) -> str:
     return message
 
 
+def _check_model(name: str) -> str:
+    # Names are stored as text, in which a database may not hold them.
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise ValueError("it holds a control character, which no name of a model has")
+    return name
+
+
 Text = Annotated[str, AfterValidator(_check_text)]
 Message = Annotated[Text, AfterValidator(_check_message)]
+ModelName = Annotated[Text, AfterValidator(_check_model)]
 ToolName = Annotated[Text, Field(min_length=1, max_length=64)]
 
 _MODEL = Field(None, max_length=200, description="A model of `GET /api/v1/models`.", examples=["demo"])
@@ -51,7 +60,7 @@ OnBusyChoice: TypeAlias = Annotated[
 
 
 class _SessionFields(_Request):
-    model: Text | None = _MODEL
+    model: ModelName | None = _MODEL
     system: Text | None = Field(None, max_length=MAX_SYSTEM_CHARS, description="System prompt of a new session.")
     metadata: dict[str, Any] = Field(
         default_factory=dict[str, Any], description="Yours; kept with the session.", examples=[{"project": "apollo"}]
@@ -97,7 +106,7 @@ class ChatRequest(_SessionFields):
 
 class MessageRequest(_Request):
     message: Message = Field(description="What the user says.", examples=["And the 51st?"])
-    model: Text | None = _MODEL
+    model: ModelName | None = _MODEL
     on_busy: OnBusyChoice = "enqueue"
 
 

@@ -71,40 +71,66 @@ class Directory:
     # Placement ----------------------------------------------------------------------------------------
 
     async def locate(
-        self, session_id: str, *, failed: str | None = None, refused: str | None = None, new: bool = False
+        self,
+        session_id: str,
+        *,
+        failed: str | None = None,
+        refused: str | None = None,
+        full: tuple[str, ...] = (),
+        new: bool = False,
     ) -> str:
         """The host of a session. `failed` names a host that did not answer the caller, `refused` one that answered
-        and would not serve it.
+        and would not serve it, `full` those that had no room for it.
 
         Raises `SessionNotFound` for one that is neither placed, nor in the journal, nor `new`: it would take a
         process for nothing.
         """
-        if failed is not None and (host := self._hosts.get(failed)) is not None:
-            host.missed(now=self._clock.monotonic())
-        if refused is not None and (host := self._hosts.get(refused)) is not None and not host.open:
-            host.drop(session_id)  # it has left
+        self._heed(session_id, failed, refused, full)
         if (name := self._known_place(session_id)) is not None:
             return name
         if session_id not in self._placing:
             # Shared: two answers for one session would make two hosts take it from each other.
-            self._begin(self._placing, session_id, self._place(session_id, new=new))
+            self._begin(self._placing, session_id, self._place(session_id, full, new=new))
         return await asyncio.shield(self._placing[session_id])
+
+    def _heed(self, session_id: str, failed: str | None, refused: str | None, full: tuple[str, ...]) -> None:
+        """What the caller tells of hosts that did not serve it."""
+        if failed is not None and (host := self._hosts.get(failed)) is not None:
+            host.missed(now=self._clock.monotonic())
+        if refused is not None and (host := self._hosts.get(refused)) is not None and not host.open:
+            host.drop(session_id)  # it has left
+        if (name := self._places.get(session_id)) in full and not self._resides(session_id):
+            del self._places[session_id]
+            if (host := self._hosts.get(name or "")) is not None:
+                host.drop(session_id)
+
+    def _resides(self, session_id: str) -> bool:
+        """It was seen where it was sent."""
+        host = self._hosts.get(self._places.get(session_id, ""))
+        return host is not None and host.has(session_id)
 
     def _known_place(self, session_id: str) -> str | None:
         name = self._places.get(session_id)
         host = self._hosts.get(name) if name is not None else None
-        # A host that is about to leave runs on what it has.
-        if host is None or not (host.open or host.has(session_id)):
+        if host is None:
             return None
+        if not host.has(session_id):
+            # A host that is about to leave runs on what it has. Of what has left its memory it may be full by now.
+            if not host.open or not (session_id in host.sessions or self._has_room(host)):
+                return None
+            host.expect(session_id, now=self._clock.monotonic())
         self._places.move_to_end(session_id)
         return name
 
-    async def _place(self, session_id: str, *, new: bool) -> str:
+    def _has_room(self, host: KnownHost) -> bool:
+        return len(host.sessions) < self._sessions_per_host
+
+    async def _place(self, session_id: str, full: tuple[str, ...], *, new: bool) -> str:
         if not new and not await self._journal.exists(session_id):
             raise SessionNotFound(session_id=session_id)
-        name = self._least_loaded()
+        name = self._least_loaded(full)
         if name is None:
-            name = await self._grow(session_id)
+            name = await self._grow(session_id, full)
         self._assign(session_id, name)
         return name
 
@@ -117,18 +143,18 @@ class Directory:
         while len(self._places) > PLACES_REMEMBERED:
             self._places.popitem(last=False)
 
-    def _least_loaded(self) -> str | None:
+    def _least_loaded(self, full: tuple[str, ...]) -> str | None:
         roomy = [
             (len(host.sessions), name)
             for name, host in self._hosts.items()
-            if host.open and len(host.sessions) < self._sessions_per_host
+            if host.open and name not in full and self._has_room(host)
         ]
         return min(roomy)[1] if roomy else None
 
-    async def _grow(self, session_id: str) -> str:
+    async def _grow(self, session_id: str, full: tuple[str, ...]) -> str:
         """Every host is full: start one more, or share the least full one, whose idle sessions make room."""
         async with self._growing:
-            if (name := self._least_loaded()) is not None:
+            if (name := self._least_loaded(full)) is not None:
                 return name
             if staying(self._hosts) < self._max_per_node * max(1, len(await self._fleet.machines())):
                 try:
@@ -138,7 +164,9 @@ class Directory:
             answering = [(len(host.sessions), name) for name, host in self._hosts.items() if host.open]
             if not answering:
                 raise AtCapacity("no session actor answers", session_id=session_id)
-            return min(answering)[1]
+            if not (rest := [one for one in answering if one[1] not in full]):
+                raise AtCapacity(session_id=session_id)
+            return min(rest)[1]
 
     async def _start(self) -> str:
         name = await self._fleet.start()

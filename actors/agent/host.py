@@ -24,6 +24,9 @@ from .session import Session
 from .sessions import Batch, Receipt, Submit, TurnResult, Waiting
 from .state import SessionState
 
+ARRIVAL_S = 1.0
+"""A host that drains waits at least so long for what is on its way into memory, so that it can leave again."""
+
 _T = TypeVar("_T")
 
 
@@ -147,7 +150,10 @@ class SessionHost:
     async def drain(self, *, grace_s: float) -> None:
         """Take no new work, let turns end for `grace_s`, then leave them to the next host."""
         self._draining = True
+        arriving = [one.task for one in self._arriving.values()]
         async with asyncio.TaskGroup() as group:
+            if arriving:
+                group.create_task(asyncio.wait(arriving, timeout=max(ARRIVAL_S, grace_s)))
             for session in list(self._sessions.values()):
                 group.create_task(session.leave(grace_s=grace_s))
         self._sessions.clear()
@@ -222,6 +228,8 @@ class SessionHost:
     async def _bring(self, bring: Callable[[], Awaitable[Session]]) -> Session:
         session = await bring()
         if self._draining:
+            # A session that was opened just now runs its turn already, and nobody else holds it.
+            await session.leave(grace_s=0)
             raise Draining
         if session.log.lost is not None:
             raise session.log.lost

@@ -404,6 +404,47 @@ async def test_a_host_that_gets_a_session_while_another_one_is_ended_is_kept(mak
     assert set(placed) <= set(fleet.resident)
 
 
+async def test_a_session_whose_host_filled_up_meanwhile_is_placed_where_there_is_room(
+    make: Any, clock: FakeClock
+) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet, each=2, most=2)
+    await directory.tend()
+    (first,) = await arrive(directory, fleet, "sess_1")
+    fleet.resident[first] = {"other_1", "other_2"}  # it was idle and left memory, and others came
+    clock.advance(5.1)
+    await directory.look()
+    assert await directory.locate("sess_1") != first
+
+
+async def test_a_host_is_not_ended_under_a_session_that_comes_back_to_it(make: Any, clock: FakeClock) -> None:
+    fleet = FakeFleet("a", "b", "c")
+    directory = make(fleet, warm=1)
+    await directory.look()
+    places = await arrive(directory, fleet, "sess_1", "sess_2", "sess_3")
+    clock.advance(5.1)
+    fleet.resident[places[2]].clear()  # it was idle and left memory
+    await directory.look()
+    assert await directory.locate("sess_3") == places[2]
+    await directory.keep_warm()
+    assert fleet.stopped == []
+
+
+async def test_who_found_a_host_full_is_sent_to_each_of_the_others_and_told_when_all_are(make: Any) -> None:
+    """The directory may think that there is room: what has just been placed elsewhere is busy there still."""
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet, most=2)
+    await directory.tend()
+    first = await directory.locate("sess_1")
+    second = await directory.locate("sess_1", full=(first,))
+    assert {first, second} == {"a", "b"}
+    assert await directory.locate("sess_1") == second
+    assert directory.status().hosts == {first: 0, second: 1}
+    with pytest.raises(AtCapacity):
+        await directory.locate("sess_1", full=(first, second))
+    assert directory.status().sessions == 0
+
+
 # Hosts that are lost, stand still, or have to go ------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from actors.agent import host as host_module
 from actors.agent.orders import Pause
 from actors.agent.sessions import Receipt, TurnResult
 from actors.core.errors import (
@@ -343,6 +344,44 @@ async def test_a_draining_host_takes_nothing_in(world: Any) -> None:
     ):
         with pytest.raises(Draining):
             await call
+
+
+@pytest.mark.parametrize("grace_s", [0, 5])
+async def test_a_session_that_arrives_while_its_host_drains_leaves_with_its_turn(
+    world: Any, until: Callable[..., Any], grace_s: float
+) -> None:
+    """Nobody holds it here: its turn would run on and be taken over at the same time."""
+    line = world.line()
+    llm = ScriptedLLM([[asyncio.Event()]])
+    host = world.host(llm, line=line)
+    line.hold()
+    opening = asyncio.create_task(_outcome(host.submit(world.submit())))
+    await until(lambda: line.waiting == 1)
+    draining = asyncio.create_task(host.drain(grace_s=grace_s))
+    await until(lambda: host.status().draining)
+    line.release()
+    async with asyncio.timeout(5):
+        await draining
+        assert isinstance(await opening, Draining)
+    assert (llm.open, host.status().sessions) == (0, ())
+    assert await world.journal.unfinished(limit=10) == ("sess_1",)
+
+
+async def test_a_host_that_drains_does_not_wait_for_ever_for_what_is_on_its_way(
+    world: Any, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_module, "ARRIVAL_S", 0.01)
+    line = world.line()
+    llm = ScriptedLLM([[asyncio.Event()]])
+    host = world.host(llm, line=line)
+    line.hold()
+    opening = asyncio.create_task(_outcome(host.submit(world.submit())))
+    await until(lambda: line.waiting == 1)
+    async with asyncio.timeout(5):
+        await host.drain(grace_s=0)
+        line.release()
+        assert isinstance(await opening, Draining)
+    assert llm.open == 0
 
 
 async def test_a_turn_that_the_database_cut_off_is_given_up_for_others_to_take(

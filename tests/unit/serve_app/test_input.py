@@ -132,6 +132,19 @@ async def test_a_lone_surrogate_is_refused_in_a_new_session(edge, problem_of, bo
     problem_of(await edge.http.post("/api/v1/sessions", content=body, headers=JSON), 422, "invalid_input")
 
 
+@pytest.mark.parametrize("path", ["chat", "sessions", "sessions/there/messages"])
+@pytest.mark.parametrize("model", [r"de\u0000mo", r"demo\n", r"\u009b1m"])
+async def test_a_control_character_is_in_no_name_of_a_model(edge, problem_of, path, model):
+    """One of the databases takes no NUL in a text, and says so with the whole statement."""
+    said = "" if path == "sessions" else '"message": "Hi", '
+    body = f'{{{said}"model": "{model}"}}'
+
+    await edge.http.post("/api/v1/sessions", json={"id": "there"})
+    response = await edge.http.post(f"/api/v1/{path}", content=body.encode(), headers=JSON)
+
+    problem_of(response, 422, "invalid_input")
+
+
 async def test_a_pair_of_surrogates_is_a_character(edge):
     response = await edge.http.post("/api/v1/chat", content=rb'{"message": "\ud83d\ude42"}', headers=JSON)
 
