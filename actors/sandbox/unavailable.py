@@ -3,7 +3,7 @@
 from typing import NoReturn
 
 from ..core.errors import SandboxUnavailable
-from .base import Capability, CopyResult, ExecResult, FileInfo, FileSlice, Level, SandboxStatus
+from .base import Capability, CopyResult, ExecResult, FileInfo, FileSlice, FileStat, Level, SandboxStatus
 
 
 class UnavailableSandboxes:
@@ -20,6 +20,9 @@ class UnavailableSandboxes:
         self._refuse()
 
     async def read(self, *_args: object, **_options: object) -> FileSlice:
+        self._refuse()
+
+    async def stat(self, *_args: object, **_options: object) -> FileStat:
         self._refuse()
 
     async def write(self, *_args: object, **_options: object) -> None:

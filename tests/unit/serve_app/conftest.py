@@ -30,6 +30,7 @@ from actors.security.keys import ADMIN, ApiKeys
 from actors.store.database import Database
 from actors.store.migrate import upgrade
 from actors.testing import ScriptedLLM, StreamingASGITransport, says
+from actors.testing.audits import ListAudit
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
 from actors.wiring import store
@@ -177,6 +178,7 @@ async def make_edge(tmp_path: Path, empty_database: Path) -> AsyncIterator[MakeE
                 llm=model,
                 sandboxes=boxes,
                 memories=DictMemories(),
+                audit=ListAudit(),
                 clock=clock,
             )
             stack.push_async_callback(host.drain, grace_s=0)

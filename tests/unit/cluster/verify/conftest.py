@@ -29,6 +29,7 @@ from actors.security.cipher import ClearText
 from actors.store.database import Database
 from actors.store.migrate import upgrade
 from actors.testing import FakeClock, ScriptedLLM, calls, says, sequential_ids
+from actors.testing.audits import ListAudit
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
 from actors.wiring.sessions import session_host
@@ -77,6 +78,7 @@ class Place:
             "journal": self.journal,
             "sandboxes": FakeSandboxes(hanging=[HANGING]),
             "memories": DictMemories(),
+            "audit": ListAudit(),
             "clock": self.clock,
             "new_id": self.new_id,
         }
