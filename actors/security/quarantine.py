@@ -1,7 +1,6 @@
 """A folder of this machine, outside every sandbox, for what was not let into one."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import structlog
@@ -35,10 +34,6 @@ class Quarantine:
             log.warning("quarantine.full", held_bytes=held, max_bytes=self._max_bytes)
             return None
         file = self._folder / name
-        with file.open("xb", opener=_private) as opened:
-            opened.write(data)
+        file.touch(mode=0o600, exist_ok=False)
+        file.write_bytes(data)
         return str(file)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
