@@ -62,7 +62,9 @@ class Place:
     """A home folder with a database, and hosts over it as if each were a process."""
 
     def __init__(self, home: Path, database: Database) -> None:
-        self.settings = Settings(home=home, delta_interval_s=0, approval_tools=("remember",))
+        # Commands are names in a script here, and no programs.
+        anything = {"policy_allowed_commands": ("*",)}
+        self.settings = Settings(home=home, delta_interval_s=0, approval_tools=("remember",), **anything)
         self.database = database
         self.clock = FakeClock()
         counted = sequential_ids()
