@@ -125,7 +125,11 @@ class _Line:
             raise NotUnderstood("commands are nested in commands too deeply")
         for inner in commands:
             if inner.script is not None:
+                known = self._functions
+                # A shell of its own knows none of this one's functions.
+                self._functions = known if inner.builtins else set()
                 self.read(inner.script)
+                self._functions = known
             else:
                 self._run(inner)
         self._depth -= 1

@@ -25,8 +25,8 @@ _XARGS_VALUES = re.compile(r"-[nLPdsI]")
 class Inner:
     """What a wrapper runs: a command by its words, or with `script` the text of a command line.
 
-    With `extended` the wrapper adds arguments that nobody knows yet; with `builtins` the shell itself runs it, so that
-    builtins come before programs.
+    With `extended` the wrapper adds arguments that nobody knows yet; with `builtins` this shell itself runs it, so that
+    builtins come before programs, and a script knows its functions.
     """
 
     words: tuple[Word, ...] = ()
@@ -55,7 +55,7 @@ def _exec(words: Sequence[Word]) -> list[Inner]:
 
 
 def _eval(words: Sequence[Word]) -> list[Inner]:
-    return [Inner(script=" ".join(_plain(word) for word in words))]
+    return [Inner(script=" ".join(_plain(word) for word in words), builtins=True)]
 
 
 def _env(words: Sequence[Word]) -> list[Inner]:
