@@ -10,7 +10,7 @@ import ray
 from .core import telemetry
 from .core.opened import Opened
 from .core.settings import Settings
-from .sandbox.base import CopyResult, ExecResult, FileInfo, FileSlice, Sandboxes, SandboxStatus
+from .sandbox.base import CopyResult, ExecResult, FileInfo, FileSlice, FileStat, Sandboxes, SandboxStatus
 from .wiring.sandbox import open_sandboxes
 
 OUTPUT_INTERVAL_S = 0.05
@@ -66,6 +66,9 @@ class SandboxActor:
 
     async def read(self, session_id: str, path: str, *, offset: int, max_bytes: int) -> FileSlice:
         return await (await self._sandboxes.get()).read(session_id, path, offset=offset, max_bytes=max_bytes)
+
+    async def stat(self, session_id: str, path: str) -> FileStat:
+        return await (await self._sandboxes.get()).stat(session_id, path)
 
     async def write(self, session_id: str, path: str, data: bytes) -> None:
         await (await self._sandboxes.get()).write(session_id, path, data)

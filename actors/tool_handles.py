@@ -13,7 +13,7 @@ from .core.errors import GreenroomError, MemoryUnavailable, SandboxUnavailable
 from .memory.base import Memory, Recollection
 from .ray_errors import UNMET, ActorGone, translated
 from .register import MEMORY, SANDBOX_PREFIX, HeadAway, NotRegistered, Register
-from .sandbox.base import CopyResult, ExecResult, FileInfo, FileSlice, OnOutput, SandboxStatus
+from .sandbox.base import CopyResult, ExecResult, FileInfo, FileSlice, FileStat, OnOutput, SandboxStatus
 
 CALL_S = 30.0
 """Deadline of a call that has none of its own."""
@@ -89,6 +89,9 @@ class RemoteSandboxes:
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
         return await self._call(session_id, "read", path, offset=offset, max_bytes=max_bytes)
+
+    async def stat(self, session_id: str, path: str) -> FileStat:
+        return await self._call(session_id, "stat", path)
 
     async def write(self, session_id: str, path: str, data: bytes) -> None:
         await self._call(session_id, "write", path, data)

@@ -7,7 +7,7 @@ from ..core.clock import Clock
 from ..core.events import ToolCompleted, ToolOutcomeUnknown, ToolStarted
 from ..core.text import mended, mended_json
 from ..memory.base import MemoryStore
-from ..sandbox.base import Sandboxes
+from ..security.guard import Caller, SandboxGuard
 from ..tools.base import ToolContext
 from ..tools.toolbox import Toolbox
 from .approvals import Approvals, refuse, withdraw_requests
@@ -20,11 +20,11 @@ class ToolCalls:
     """Runs tools on behalf of turns. Holds no state between calls."""
 
     def __init__(
-        self, toolbox: Toolbox, approvals: Approvals, *, sandboxes: Sandboxes, memories: MemoryStore, clock: Clock
+        self, toolbox: Toolbox, approvals: Approvals, *, guard: SandboxGuard, memories: MemoryStore, clock: Clock
     ) -> None:
         self._toolbox = toolbox
         self._approvals = approvals
-        self._sandboxes = sandboxes
+        self._guard = guard
         self._memories = memories
         self._clock = clock
         self._names = frozenset(spec.name for spec in toolbox.specs)
@@ -50,12 +50,13 @@ class ToolCalls:
         log.stage(ToolStarted(tool.call.id, tool.call.name), turn.id)
         await log.flush()
         started = self._clock.monotonic()
+        caller = Caller(log.state.user_id, log.state.session_id, turn.id, tool.call.id)
         context = ToolContext(
-            session_id=log.state.session_id,
-            user_id=log.state.user_id,
+            session_id=caller.session_id,
+            user_id=caller.user_id,
             turn_id=turn.id,
             tool_call_id=tool.call.id,
-            sandboxes=self._sandboxes,
+            sandboxes=self._guard.for_call(caller),
             memories=self._memories,
             on_output=lambda text: log.preview("tool.progress", turn.id, tool.call.id, text),
             timeout_s=max(0.0, deadline - started),

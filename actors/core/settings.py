@@ -5,12 +5,26 @@ environment variable or of a file here, and `read_secret` resolves it in the pro
 """
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GUIDE_COMMANDS = ("npm", "node", "python3", "pip3", "git", "curl", "wget", "ls", "cat", "grep", "find")
+"""Those that the project's security section allows."""
+
+EVERYDAY_COMMANDS = (
+    *"""
+    python egrep fgrep sed awk head tail wc sort uniq cut tr tee paste join comm split column rev tac nl fold fmt shuf
+    seq expr bc date sleep echo printf pwd env true false test yes basename dirname readlink realpath mktemp
+    mkdir touch cp mv stat du df tree file diff cmp patch tar gzip gunzip zcat bzip2 xz zip unzip
+    md5sum sha1sum sha256sum base64 od xxd jq sqlite3 id whoami uname nproc ps which xargs timeout time
+    """.split(),  # noqa: SIM905  one word per line would hide what is there
+)
+"""What a sandbox has beside them, but for what deletes, links, changes modes, signals others or is a shell."""
 
 
 class Settings(BaseSettings):
@@ -121,6 +135,37 @@ class Settings(BaseSettings):
     sandbox_idle_s: float = Field(default=900.0, gt=0)
     sandbox_max_leased: int = Field(default=64, ge=1)
 
+    # Policy: what tools may do in a sandbox ------------------------------------------------------------
+    policy_allowed_commands: tuple[str, ...] = Field(
+        default=GUIDE_COMMANDS + EVERYDAY_COMMANDS,
+        description='Names of programs that a command may start; ["*"] is every program.',
+    )
+    policy_blocked_patterns: tuple[str, ...] = Field(
+        default=(
+            r"rm\s+-rf\s+",
+            r"sudo\s+",
+            r"chmod\s+777",
+            r">\s*\/dev\/null",
+            r"\|\s*bash",
+            r"eval\s*\(",
+            r"exec\s*\(",
+        ),
+        description="Regular expressions; a command line in which one is found is refused.",
+    )
+    policy_allowed_directories: tuple[str, ...] = Field(
+        default=("/workspace",), description="Folders in a sandbox whose files may be read and written by tools."
+    )
+    policy_blocked_files: tuple[str, ...] = Field(
+        default=(".env", "*.key", "*.pem", "/etc/passwd", "/etc/shadow"),
+        description="Names, or with a slash whole paths, of files that may not: shell patterns.",
+    )
+    policy_max_file_mb: int = Field(default=100, ge=1, description="Size of a file, inside and across the border.")
+    policy_quarantine: bool = Field(default=True, description="Keep the contents of files that were refused.")
+    policy_quarantine_max_mb: int = Field(default=1024, ge=1, description="So much is kept on a machine.")
+    policy_log_all_commands: bool = Field(
+        default=True, description="Audit what was allowed, too; what was refused always is."
+    )
+
     # Memory ----------------------------------------------------------------------------------------
     memory_timeout_s: float = 10.0
 
@@ -131,6 +176,16 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="A reader that takes nothing of a stream for so long is cut off; it may resume."
     )
     api_key_cache_s: float = Field(default=30.0, ge=0)
+
+    @field_validator("policy_blocked_patterns")
+    @classmethod
+    def _are_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+        return patterns
 
     @cached_property
     def home_dir(self) -> Path:
@@ -150,6 +205,11 @@ class Settings(BaseSettings):
     def pepper_file(self) -> Path:
         """Secret that API keys are hashed with."""
         return self.pepper_path or self.home_dir / "pepper"
+
+    @property
+    def quarantine_dir(self) -> Path:
+        """Files that a policy refused, of the sessions of this machine."""
+        return self.home_dir / "quarantine"
 
     @property
     def vectors_dir(self) -> Path:

@@ -40,6 +40,12 @@ TOOL_SECONDS = Histogram(
     buckets=(0.005, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60),
     registry=REGISTRY,
 )
+POLICY_DECISIONS = Counter(
+    "agent_policy_decisions_total",
+    "What the policy let through and what it refused.",
+    ["action", "decision", "rule"],
+    registry=REGISTRY,
+)
 LLM_REQUESTS = Counter(
     "agent_llm_requests_total", "Model calls that ended.", ["model", "provider", "outcome"], registry=REGISTRY
 )

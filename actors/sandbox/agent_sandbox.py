@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from ..core.clock import Clock
 from ..core.errors import SandboxUnavailable
-from .base import ExecResult, FileInfo, FileSlice, Limits, OnOutput, Verdict, WorkspaceError
-from .channel import AgentChannel, ChannelClosed, Command, RequestRefused, parse_entries, parse_size
+from .base import ExecResult, FileInfo, FileKind, FileSlice, FileStat, Limits, OnOutput, Verdict, WorkspaceError
+from .channel import AgentChannel, ChannelClosed, Command, RequestRefused, parse_entries, parse_size, parse_stat
 from .inside.frames import MAX_PAYLOAD_BYTES, Frame
 from .output import Output
 
@@ -67,6 +67,10 @@ class AgentSandbox:
             missing -= len(parts[-1])
             if not missing or not parts[-1] or position >= size:
                 return FileSlice(b"".join(parts), offset, size)
+
+    async def stat(self, path: str) -> FileStat:
+        where, kind, size = self._trusted(parse_stat, await self._request("stat", path))
+        return FileStat(where, cast("FileKind", kind), size)
 
     async def write(self, path: str, data: bytes) -> None:
         if len(data) > self._limits.file_bytes:

@@ -60,7 +60,8 @@ class Limits:
     command_s: float = 300.0
 
 
-Verdict: TypeAlias = Literal["ok", "nonzero", "timeout", "oom", "output_limit", "cancelled", "sandbox_lost"]
+Verdict: TypeAlias = Literal["ok", "nonzero", "timeout", "oom", "output_limit", "cancelled", "sandbox_lost", "policy"]
+"""`policy` is the verdict of a command that was not run, because the policy does not allow it."""
 OnOutput: TypeAlias = Callable[[str], None]
 """Called with output as it comes, decoded, on the event loop's thread. Must not block."""
 
@@ -94,6 +95,18 @@ class FileSlice:
     size_bytes: int
 
 
+FileKind: TypeAlias = Literal["file", "folder", "missing", "special"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """Where a path leads with every link followed, relative to the workspace, and what is there."""
+
+    path: str
+    kind: FileKind
+    size_bytes: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class CopyResult:
     """What was copied: regular files by their contents. Links, modes and empty folders are not."""
@@ -107,6 +120,10 @@ class WorkspaceError(Exception):
 
     This is the tool's answer to the model, and not a failure of Greenroom.
     """
+
+
+class PolicyRefused(WorkspaceError):
+    """A file operation that could be done and that the policy does not allow."""
 
 
 class Sandbox(Protocol):
@@ -125,6 +142,10 @@ class Sandbox(Protocol):
 
     async def read(self, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
         """Raises `WorkspaceError`."""
+        ...
+
+    async def stat(self, path: str) -> FileStat:
+        """What a path leads to. Raises `WorkspaceError` for one that leads out of the workspace."""
         ...
 
     async def write(self, path: str, data: bytes) -> None:
@@ -188,6 +209,8 @@ class Sandboxes(Protocol):
     ) -> ExecResult: ...
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice: ...
+
+    async def stat(self, session_id: str, path: str) -> FileStat: ...
 
     async def write(self, session_id: str, path: str, data: bytes) -> None: ...
 

@@ -147,6 +147,15 @@ def parse_entries(payload: bytes) -> list[tuple[str, int, bool]]:
         raise ValueError("not a list of entries") from error
 
 
+def parse_stat(frame: Frame) -> tuple[str, str, int]:
+    """The answer to `stat`: where the path leads, the kind, the size. Raises ValueError where it is not one."""
+    header, payload = frame
+    kind: Any = header.get("kind")
+    if kind not in ("file", "folder", "missing", "special"):
+        raise ValueError("not a kind of file")
+    return payload.decode("utf-8", "replace")[:4096], kind, parse_size(header)
+
+
 def parse_size(header: dict[str, Any]) -> int:
     """The member `size` of an answer. Raises ValueError."""
     return _size(header.get("size"))

@@ -19,6 +19,7 @@ from .base import (
     ExecResult,
     FileInfo,
     FileSlice,
+    FileStat,
     Level,
     OnOutput,
     Sandbox,
@@ -98,6 +99,9 @@ class SandboxHost:
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
         return await self._use(session_id, lambda s: s.read(path, offset=offset, max_bytes=max_bytes))
+
+    async def stat(self, session_id: str, path: str) -> FileStat:
+        return await self._use(session_id, lambda s: s.stat(path))
 
     async def write(self, session_id: str, path: str, data: bytes) -> None:
         await self._use(session_id, lambda s: s.write(path, data))

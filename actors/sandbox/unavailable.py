@@ -3,7 +3,7 @@
 from typing import NoReturn
 
 from ..core.errors import SandboxUnavailable
-from .base import Capability, CopyResult, ExecResult, FileInfo, FileSlice, Level, Missing, SandboxStatus
+from .base import Capability, CopyResult, ExecResult, FileInfo, FileSlice, FileStat, Level, Missing, SandboxStatus
 
 STRONGER = Missing(
     "a stronger backend", "set GREENROOM_SANDBOX to auto or docker, or lower GREENROOM_SANDBOX_MIN_LEVEL"
@@ -37,6 +37,9 @@ class UnavailableSandboxes:
         self._refuse()
 
     async def read(self, *_args: object, **_options: object) -> FileSlice:
+        self._refuse()
+
+    async def stat(self, *_args: object, **_options: object) -> FileStat:
         self._refuse()
 
     async def write(self, *_args: object, **_options: object) -> None:

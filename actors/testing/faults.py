@@ -29,7 +29,7 @@ from ..core.errors import (
 from ..core.events import Event
 from ..llm.base import LLM, Answer, ModelInfo, ModelRequest, StreamItem, TextDelta
 from ..memory.base import Memory, MemoryStore, Recollection
-from ..sandbox.base import ExecResult, FileInfo, FileSlice, OnOutput, Sandboxes, SandboxStatus
+from ..sandbox.base import ExecResult, FileInfo, FileSlice, FileStat, OnOutput, Sandboxes, SandboxStatus
 
 Kind: TypeAlias = Literal["before", "after", "delay", "refuse", "break_off", "stall", "lost"]
 """What can go wrong.
@@ -230,6 +230,9 @@ class FaultySandboxes:
         return await self._do(
             "read", session_id, lambda: self._sandboxes.read(session_id, path, offset=offset, max_bytes=max_bytes)
         )
+
+    async def stat(self, session_id: str, path: str) -> FileStat:
+        return await self._do("stat", session_id, lambda: self._sandboxes.stat(session_id, path))
 
     async def write(self, session_id: str, path: str, data: bytes) -> None:
         await self._do("write", session_id, lambda: self._sandboxes.write(session_id, path, data))

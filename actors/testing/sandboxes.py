@@ -13,6 +13,7 @@ from ..sandbox.base import (
     ExecResult,
     FileInfo,
     FileSlice,
+    FileStat,
     Level,
     OnOutput,
     SandboxStatus,
@@ -35,7 +36,7 @@ class FakeSandboxes:
 
     `results` answers a command or a program by its exact source; any other ends well with no output.
     One whose source is in `hanging` runs until it is cancelled. With `unavailable` every call raises it.
-    `runs` is what was asked for; `started` is set as soon as there was one.
+    `runs` is what was asked for; `started` is set as soon as there was one. `links` says of a path where it leads.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class FakeSandboxes:
         self.runs: list[FakeRun] = []
         self.cancelled: list[FakeRun] = []
         self.started = asyncio.Event()
+        self.links: dict[str, str] = {}
         self._results = dict(results or {})
         self._hanging = frozenset(hanging)
         self._unavailable = unavailable
@@ -70,6 +72,14 @@ class FakeSandboxes:
             raise WorkspaceError(f"There is no file {path!r}.")
         data = files[name]
         return FileSlice(data[offset : offset + max_bytes], offset, len(data))
+
+    async def stat(self, session_id: str, path: str) -> FileStat:
+        files = self._workspace(session_id)
+        name = _normal(path)
+        where = self.links.get(name, name)
+        if where in files:
+            return FileStat(where, "file", len(files[where]))
+        return FileStat(where, "folder" if where in _folders(files) else "missing")
 
     async def write(self, session_id: str, path: str, data: bytes) -> None:
         files = self._workspace(session_id)

@@ -56,6 +56,8 @@ def _ending(result: ExecResult, timeout_s: float, limits: Limits) -> str:
             return f"Killed: it used more than {_mb(limits.memory_bytes)} MB of memory. Process the data in parts."
         case "output_limit":
             return f"Stopped: it printed more than {_mb(limits.output_bytes)} MB. Write to a file and print a part."
+        case "policy":
+            return "It was not run. Do it in an allowed way, or tell the user that it is not allowed."
         case "cancelled":
             return "Stopped: it was cancelled. It may have done part of its work."
         case "sandbox_lost":

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..sandbox.base import FileInfo, FileSlice, Limits, WorkspaceError
+from ..sandbox.base import FileInfo, FileSlice, PolicyRefused, WorkspaceError
 from .base import Tool, ToolContext, ToolFailed, ToolResult, tool
 from .execution import sandbox_border
 
@@ -16,7 +16,7 @@ WORKSPACE = "/workspace"
 _UTF8_LONGEST = 4
 
 
-def file_tools(limits: Limits, *, slice_bytes: int) -> tuple[Tool, ...]:
+def file_tools(*, slice_bytes: int) -> tuple[Tool, ...]:
     """`slice_bytes` is what one read gives at most; it should fit in what the model gets of an answer."""
 
     async def read_file(
@@ -44,8 +44,6 @@ def file_tools(limits: Limits, *, slice_bytes: int) -> tuple[Tool, ...]:
         """Write a UTF-8 text file to the workspace. A file that is there already is replaced."""
         name = _relative(path)
         data = content.encode("utf-8", "replace")
-        if len(data) > limits.file_bytes:
-            raise ToolFailed("too_large", f"Not written: {len(data):,} bytes, a file may have {limits.file_bytes:,}.")
         with _workspace_border("invalid_path"), sandbox_border():
             await context.sandboxes.write(context.session_id, name, data)
         return ToolResult(f"Wrote {len(data):,} bytes to {name}.", data={"path": name, "size_bytes": len(data)})
@@ -80,6 +78,8 @@ def _workspace_border(kind: str) -> Generator[None]:
     """What the sandbox refuses for a well-formed path is nearly always of one `kind` per operation."""
     try:
         yield
+    except PolicyRefused as error:
+        raise ToolFailed("policy", f"{error} Nothing was done.") from error
     except WorkspaceError as error:
         raise ToolFailed(kind, str(error)) from error
 

@@ -31,7 +31,7 @@ def default_tools(clock: Clock, limits: Limits, *, max_chars: int) -> tuple[Tool
     return (
         python_tool(limits),
         shell_tool(limits),
-        *file_tools(limits, slice_bytes=slice_bytes),
+        *file_tools(slice_bytes=slice_bytes),
         *memory_tools(clock),
     )
 

@@ -12,5 +12,6 @@ def sandbox_limits(settings: Settings) -> Limits:
         cpus=settings.sandbox_cpus,
         pids=settings.sandbox_pids,
         workspace_bytes=settings.sandbox_workspace_mb * MIB,
+        file_bytes=settings.policy_max_file_mb * MIB,
         command_s=settings.sandbox_command_s,
     )

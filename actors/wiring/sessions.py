@@ -9,6 +9,8 @@ from ..agent.journal import Journal
 from ..agent.limits import TurnLimits
 from ..agent.loop import TurnLoop
 from ..agent.model_call import ModelCall
+from ..agent.payloads import Payloads
+from ..agent.sql_journal import SqlJournal
 from ..agent.tool_calls import ToolCalls
 from ..core.clock import Clock, SystemClock
 from ..core.ids import NewId, uuid7_ids
@@ -17,22 +19,30 @@ from ..llm.base import LLM
 from ..memory.base import MemoryStore
 from ..register import met
 from ..sandbox.base import Sandboxes
+from ..security.audit import Audit, SqlAudit
+from ..security.cipher import ClearText
+from ..security.guard import SandboxGuard
 from ..tool_handles import RemoteMemories, RemoteSandboxes
 from ..tools.toolbox import Toolbox, default_tools
 from .limits import sandbox_limits
 from .models import open_llm
-from .store import open_journal
+from .policy import quarantine, sandbox_policy
+from .store import open_database
 
 
 @asynccontextmanager
 async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
     """A host whose sandboxes and memories are in the cluster's actors."""
     clock = SystemClock()
-    async with open_journal(settings) as journal, open_llm(settings, clock) as llm:
+    async with open_database(settings) as database, open_llm(settings, clock) as llm:
+        journal = SqlJournal(database, Payloads(ClearText()))
+        audit = SqlAudit(database, ClearText())
         sandboxes = RemoteSandboxes(settings.namespace)
         memories = RemoteMemories(settings.namespace, timeout_s=settings.memory_timeout_s)
         async with met(sandboxes.meet, memories.meet):
-            yield session_host(settings, journal=journal, llm=llm, sandboxes=sandboxes, memories=memories, clock=clock)
+            yield session_host(
+                settings, journal=journal, llm=llm, sandboxes=sandboxes, memories=memories, audit=audit, clock=clock
+            )
 
 
 def tool_names(settings: Settings, clock: Clock) -> tuple[str, ...]:
@@ -52,12 +62,21 @@ def session_host(
     llm: LLM,
     sandboxes: Sandboxes,
     memories: MemoryStore,
+    audit: Audit,
     clock: Clock,
     new_id: NewId | None = None,
 ) -> SessionHost:
     """A host over the parts given: the same for a session actor and for a test in one process."""
     new_id = new_id or uuid7_ids(clock)
     toolbox = _toolbox(settings, clock)
+    guard = SandboxGuard(
+        sandboxes,
+        sandbox_policy(settings),
+        audit=audit,
+        quarantine=quarantine(settings),
+        clock=clock,
+        new_id=new_id,
+    )
     model = ModelCall(
         llm,
         tools=toolbox.specs,
@@ -69,7 +88,7 @@ def session_host(
     approvals = Approvals(toolbox, ApprovalPolicy.of(settings), clock=clock, new_id=new_id)
     loop = TurnLoop(
         model,
-        ToolCalls(toolbox, approvals, sandboxes=sandboxes, memories=memories, clock=clock),
+        ToolCalls(toolbox, approvals, guard=guard, memories=memories, clock=clock),
         limits=TurnLimits.of(settings),
         max_recoveries=settings.turn_max_recoveries,
         clock=clock,

@@ -19,6 +19,7 @@ from actors.core.ids import uuid7_ids
 from actors.core.messages import AssistantMessage, Usage
 from actors.core.settings import Settings
 from actors.llm.base import Answer, ModelInfo, ModelRequest, StreamItem, TextDelta
+from actors.security.audit import SqlAudit
 from actors.security.cipher import ClearText
 from actors.store.migrate import upgrade
 from actors.testing.memories import DictMemories
@@ -63,6 +64,7 @@ async def host(home: str) -> AsyncIterator[SessionHost]:
             llm=InstantModel(),
             sandboxes=FakeSandboxes(),
             memories=DictMemories(),
+            audit=SqlAudit(database, ClearText()),
             clock=clock,
         )
 

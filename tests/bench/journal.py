@@ -20,6 +20,7 @@ from actors.core.clock import SystemClock
 from actors.core.events import Event, MessageAccepted, SessionCreated, Spent, TurnCompleted, TurnStarted
 from actors.core.ids import uuid7_ids
 from actors.core.settings import Settings
+from actors.security.audit import SqlAudit
 from actors.security.cipher import ClearText
 from actors.store.database import Database
 from actors.store.migrate import upgrade
@@ -115,6 +116,7 @@ async def _bytes(steps: int) -> dict[str, float]:
                 llm=llm,
                 sandboxes=FakeSandboxes(),
                 memories=DictMemories(),
+                audit=SqlAudit(database, ClearText()),
                 clock=clock,
             )
             command = Submit("s", "user", new_id("msg"), new_id("turn"), _TEXT, new=NewSession("scripted"))

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 
 import actors.agent.tables
 import actors.ledger.book
+import actors.security.audit
 import actors.security.keys
 from actors.store import migrate
 from actors.store.database import METADATA
@@ -28,7 +29,12 @@ DESCRIBED = {
     },
     **{
         table.name: table
-        for table in (actors.ledger.book.ATTEMPTS, actors.security.keys.USERS, actors.security.keys.API_KEYS)
+        for table in (
+            actors.ledger.book.ATTEMPTS,
+            actors.security.audit.AUDIT,
+            actors.security.keys.USERS,
+            actors.security.keys.API_KEYS,
+        )
     },
 }
 

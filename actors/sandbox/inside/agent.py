@@ -99,6 +99,9 @@ class Agent:
         elif operation == "write":
             self._write(path, payload, first=header["first"], last=header["last"])
             self._send({"id": request})
+        elif operation == "stat":
+            where, kind, size = files.status(path)
+            self._send({"id": request, "kind": kind, "size": size}, os.fsencode(where))
         elif operation == "list":
             entries = files.listing(path, header["max"])
             self._send({"id": request}, json.dumps(entries).encode())

@@ -30,6 +30,22 @@ def read(path: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
         os.close(fd)
 
 
+def status(path: str) -> tuple[str, str, int]:
+    """Where `path` leads, with every link followed, relative to the workspace; what is there; its size.
+
+    The kinds are file, folder, missing and special.
+    """
+    real = _resolve(path)
+    relative = os.path.relpath(real, WORKSPACE)
+    try:
+        info = os.lstat(real)
+    except FileNotFoundError:
+        return relative, "missing", 0
+    if stat.S_ISDIR(info.st_mode):
+        return relative, "folder", 0
+    return relative, "file" if stat.S_ISREG(info.st_mode) else "special", info.st_size
+
+
 class Upload:
     """A file being written. It has no name until `commit`, so a broken one leaves nothing behind."""
 

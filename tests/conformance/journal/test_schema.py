@@ -8,11 +8,17 @@ from alembic.migration import MigrationContext
 
 import actors.agent.tables
 import actors.ledger.book
+import actors.security.audit
 import actors.security.keys
 from actors.store.database import METADATA
 from actors.store.migrate import HEAD, installed_revision, upgrade
 
-DESCRIBED = (actors.agent.tables.SESSIONS, actors.ledger.book.ATTEMPTS, actors.security.keys.API_KEYS)
+DESCRIBED = (
+    actors.agent.tables.SESSIONS,
+    actors.ledger.book.ATTEMPTS,
+    actors.security.audit.AUDIT,
+    actors.security.keys.API_KEYS,
+)
 
 
 def test_tables_and_migrations_agree(server: Any) -> None:

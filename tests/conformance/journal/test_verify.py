@@ -15,6 +15,7 @@ from actors.agent.sessions import NewSession, Submit
 from actors.agent.sql_journal import SqlJournal
 from actors.core.clock import SystemClock
 from actors.core.settings import Settings
+from actors.security.audit import SqlAudit
 from actors.security.cipher import ClearText
 from actors.store.database import Database
 from actors.testing import ScriptedLLM, calls, says
@@ -44,6 +45,7 @@ async def talk(settings: Settings, database: Database, enough: asyncio.Event | N
         llm=ScriptedLLM([looks, says("a"), looks, says("b")], otherwise=says("ok")),
         sandboxes=FakeSandboxes(),
         memories=DictMemories(),
+        audit=SqlAudit(database, ClearText()),
         clock=SystemClock(),
     )
 

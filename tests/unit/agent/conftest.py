@@ -34,6 +34,7 @@ from actors.security.cipher import ClearText
 from actors.store.database import Database
 from actors.store.migrate import upgrade
 from actors.testing import FakeClock, ScriptedLLM, sequential_ids
+from actors.testing.audits import ListAudit
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
 from actors.tools.base import Tool
@@ -118,6 +119,7 @@ class World:
         self.payloads = Payloads(ClearText())
         self.journal = SqlJournal(database, self.payloads)
         self.book = SessionBook(database, self.payloads, self.journal, self.clock)
+        self.audit = ListAudit()
         self.hosts: list[SessionHost] = []
         self._numbers = itertools.count(1)
 
@@ -130,6 +132,7 @@ class World:
             llm=llm,
             sandboxes=sandboxes or FakeSandboxes(),
             memories=DictMemories(),
+            audit=self.audit,
             clock=self.clock,
             new_id=self.new_id,
         )
@@ -226,7 +229,9 @@ def make_world(
         home = tmp_path / f"home{next(numbers)}"
         home.mkdir()
         shutil.copy(migrated, home / "greenroom.db")
-        settings = Settings(home=home, delta_interval_s=0, turn_max_s=60, session_idle_s=300)
+        # Commands are names in a script here, and no programs: the policy has tests of its own.
+        anything = {"policy_allowed_commands": ("*",)}
+        settings = Settings(home=home, delta_interval_s=0, turn_max_s=60, session_idle_s=300, **anything)
         async with open_database(settings) as database:
             _spare_the_disk(database)
             world = World(settings, database)

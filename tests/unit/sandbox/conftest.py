@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from actors.core.errors import SandboxUnavailable
-from actors.sandbox.base import Capability, ExecResult, FileInfo, FileSlice, Level, Limits, WorkspaceError
+from actors.sandbox.base import Capability, ExecResult, FileInfo, FileSlice, FileStat, Level, Limits, WorkspaceError
 
 
 @dataclass(eq=False)
@@ -41,6 +41,10 @@ class FakeSandbox:
     async def write(self, path, data):
         self._check()
         self.files[path] = data
+
+    async def stat(self, path):
+        self._check()
+        return FileStat(path, "file", len(self.files[path])) if path in self.files else FileStat(path, "missing")
 
     async def list(self, path=".", *, max_entries=1000):
         self._check()

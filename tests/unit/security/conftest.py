@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from actors.security.keys import ApiKeys
 from actors.store.database import Database
 from actors.store.migrate import upgrade
 from actors.testing import FakeClock
+
+# For a night: pytest --hypothesis-profile=shell-night tests/unit/security/test_commands_against_bash.py
+settings.register_profile("shell-night", max_examples=20_000)
 
 
 @pytest.fixture

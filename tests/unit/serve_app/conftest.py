@@ -30,6 +30,7 @@ from actors.security.keys import ADMIN, ApiKeys
 from actors.store.database import Database
 from actors.store.migrate import upgrade
 from actors.testing import ScriptedLLM, StreamingASGITransport, says
+from actors.testing.audits import ListAudit
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
 from actors.wiring import store
@@ -163,7 +164,8 @@ async def make_edge(tmp_path: Path, empty_database: Path) -> AsyncIterator[MakeE
             home = tmp_path / "home"
             home.mkdir()
             shutil.copy(empty_database, home / "greenroom.db")
-            chosen = Settings(home=home, **settings)
+            # Commands are names in a script here, and no programs: the policy has tests of its own.
+            chosen = Settings(home=home, **{"policy_allowed_commands": ("*",), **settings})
             clock = SystemClock()
             new_id = uuid7_ids(clock)
             database = await stack.enter_async_context(store.open_database(chosen))
@@ -177,6 +179,7 @@ async def make_edge(tmp_path: Path, empty_database: Path) -> AsyncIterator[MakeE
                 llm=model,
                 sandboxes=boxes,
                 memories=DictMemories(),
+                audit=ListAudit(),
                 clock=clock,
             )
             stack.push_async_callback(host.drain, grace_s=0)

@@ -50,6 +50,13 @@ async def test_silence_is_told(make_context):
             ),
         ),
         (
+            ExecResult("policy", None, "The policy does not allow this: no rm."),
+            (
+                "The policy does not allow this: no rm.\n"
+                "[It was not run. Do it in an allowed way, or tell the user that it is not allowed.]"
+            ),
+        ),
+        (
             ExecResult("cancelled", None, ""),
             "(no output)\n[Stopped: it was cancelled. It may have done part of its work.]",
         ),

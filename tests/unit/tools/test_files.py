@@ -7,13 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.core.errors import SandboxUnavailable
-from actors.sandbox.base import Limits
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
 from actors.tools.base import ToolContext
 from actors.tools.files import LISTED_MAX, file_tools
 
-READ, WRITE, LIST = file_tools(Limits(file_bytes=1000), slice_bytes=100)
+READ, WRITE, LIST = file_tools(slice_bytes=100)
 
 
 async def test_a_written_file_reads_back(context):
@@ -111,13 +110,6 @@ async def test_a_folder_is_not_written_over(context):
     await context.sandboxes.write("sess_1", "a/b", b"x")
     result = await WRITE.run(context, '{"path": "a", "content": "x"}')
     assert result.error == "invalid_path"
-
-
-async def test_a_file_that_is_too_large_is_not_written(context):
-    result = await WRITE.run(context, json.dumps({"path": "f", "content": "ü" * 501}))
-    assert result.error == "too_large"
-    assert result.content == "Not written: 1,002 bytes, a file may have 1,000."
-    assert (await READ.run(context, '{"path": "f"}')).error == "not_found"
 
 
 async def test_files_are_listed_with_their_sizes(context):

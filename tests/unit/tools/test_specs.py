@@ -28,8 +28,8 @@ EXPECTED = (
         "run_shell",
         "Run a command with `sh -c` in this session's sandbox and get its output (stdout and stderr together). "
         "Every call starts in the workspace folder with a fresh environment; files there stay from call to call "
-        "while the session is active, processes do not. There is no network and no root. Standard input is empty. "
-        + LIMITS,
+        "while the session is active, processes do not. There is no network and no root. A policy decides which "
+        "programs may run; a refusal says why. Standard input is empty. " + LIMITS,
         object_schema(
             {
                 "command": {

@@ -33,6 +33,7 @@ from actors.security.keys import ADMIN, ApiKeys
 from actors.store.database import Database
 from actors.store.migrate import upgrade
 from actors.testing import ScriptedLLM, calls, says
+from actors.testing.audits import ListAudit
 from actors.testing.llm import Script
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
@@ -156,7 +157,13 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Edge, uvicorn.Serve
         journal = SqlJournal(database, payloads)
         model, sandboxes = LedLLM(), FakeSandboxes()
         host = session_host(
-            settings, journal=journal, llm=model, sandboxes=sandboxes, memories=DictMemories(), clock=clock
+            settings,
+            journal=journal,
+            llm=model,
+            sandboxes=sandboxes,
+            memories=DictMemories(),
+            audit=ListAudit(),
+            clock=clock,
         )
         stack.push_async_callback(host.drain, grace_s=0)
         keys: ApiKeys = store.api_keys(settings, database, clock)

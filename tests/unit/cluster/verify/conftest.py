@@ -29,6 +29,7 @@ from actors.security.cipher import ClearText
 from actors.store.database import Database
 from actors.store.migrate import upgrade
 from actors.testing import FakeClock, ScriptedLLM, calls, says, sequential_ids
+from actors.testing.audits import ListAudit
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
 from actors.wiring.sessions import session_host
@@ -61,7 +62,9 @@ class Place:
     """A home folder with a database, and hosts over it as if each were a process."""
 
     def __init__(self, home: Path, database: Database) -> None:
-        self.settings = Settings(home=home, delta_interval_s=0, approval_tools=("remember",))
+        # Commands are names in a script here, and no programs.
+        anything = {"policy_allowed_commands": ("*",)}
+        self.settings = Settings(home=home, delta_interval_s=0, approval_tools=("remember",), **anything)
         self.database = database
         self.clock = FakeClock()
         counted = sequential_ids()
@@ -77,6 +80,7 @@ class Place:
             "journal": self.journal,
             "sandboxes": FakeSandboxes(hanging=[HANGING]),
             "memories": DictMemories(),
+            "audit": ListAudit(),
             "clock": self.clock,
             "new_id": self.new_id,
         }
