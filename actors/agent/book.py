@@ -15,6 +15,7 @@ from ..core.errors import CursorExpired, SessionExists, SessionNotFound, TurnNot
 from ..core.events import Event, Origin, SessionCreated, Spent, TurnCancelled, TurnCompleted, TurnFailed
 from ..core.ids import NewId
 from ..core.messages import Usage
+from ..ledger.book import AttemptClosed, open_attempts, record
 from ..store.database import Database
 from .fork import forked
 from .journal import FIRST_EPOCH, Append, Journal, Profile
@@ -186,7 +187,8 @@ class SessionBook:
     async def delete(self, session_id: str, user_id: str) -> None:
         """Forget a session's events and turns. Its ledger stays. Raises `SessionNotFound`.
 
-        The raised epoch fences whoever still hosts it, so nothing can be written after this.
+        The raised epoch fences whoever still hosts it, so nothing can be written after this: model calls that
+        are still open are closed here, as lost.
         """
 
         def work(connection: Connection) -> bool:
@@ -201,10 +203,20 @@ class SessionBook:
             connection.execute(sa.delete(EVENTS).where(EVENTS.c.session_id == session_id))
             connection.execute(sa.delete(APPROVALS).where(APPROVALS.c.session_id == session_id))
             connection.execute(sa.delete(TURNS).where(TURNS.c.session_id == session_id))
+            still_open = open_attempts(connection, session_id).values()
+            now = self._clock.now()
+            record(connection, [AttemptClosed(attempt, "lost", now) for attempts in still_open for attempt in attempts])
             return True
 
         if not await self._database.write(work):
             raise SessionNotFound(session_id=session_id)
+
+    async def was_deleted(self, session_id: str, user_id: str) -> bool:
+        """Whether the user had a session of that id, and deleted it."""
+        query = sa.select(SESSIONS.c.id).where(
+            SESSIONS.c.id == session_id, SESSIONS.c.user_id == user_id, SESSIONS.c.deleted_at.is_not(None)
+        )
+        return await self._database.read(lambda c: c.execute(query).first()) is not None
 
     def _session(self, row: Any) -> SessionRow:
         profile = self._payloads.profile(row.profile, session_id=row.id, user_id=row.user_id)

@@ -7,7 +7,7 @@ the write lock at BEGIN: two transactions that read first and write later cannot
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -24,6 +24,12 @@ METADATA = MetaData()
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+_GIVEN_UP = 3
+"""So many pools of threads may wait for connections that say nothing, beside the one in use."""
+
+_FAILING_OVER = frozenset({"25006", "XX000"})
+"""SQLSTATEs of a server that became a standby under its connections: read-only, or in between."""
 
 T = TypeVar("T")
 
@@ -51,8 +57,9 @@ class Database:
         self._answer_s = statement_s * 1.1 + 1
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # More threads than cores gain nothing on SQLite; on PostgreSQL a thread mostly waits for the server.
-        readers = 4 if self.is_sqlite else pool
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sql-read")
+        self._width = 4 if self.is_sqlite else pool
+        self._running: set[Future[Any]] = set()
+        self._readers = self._threads()
         self._writers = ThreadPoolExecutor(1, thread_name_prefix="sql-write") if self.is_sqlite else self._readers
 
     async def read(self, work: Callable[[Connection], T]) -> T:
@@ -80,15 +87,40 @@ class Database:
         try:
             # The database's own timeouts end a slow statement; this one, a server that says nothing at all.
             async with asyncio.timeout(self._answer_s):
-                return await asyncio.get_running_loop().run_in_executor(threads, run)
+                return await asyncio.wrap_future(self._submit(threads, run))
         except TimeoutError as error:
+            self._give_up(threads)
             raise StoreUnavailable(f"the database did not answer within {self._answer_s:g} s") from error
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
             raise StoreUnavailable(f"the database does not answer: {_reason(error)}") from error
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise StoreUnavailable(f"the database went away: {_reason(error)}") from error
+            if getattr(error.orig, "sqlstate", None) in _FAILING_OVER:
+                self.engine.dispose()  # the others lead to the same server
+                raise StoreUnavailable(f"the database is failing over: {_reason(error)}") from error
             raise
+
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._width, thread_name_prefix="sql-read")
+
+    def _submit(self, threads: ThreadPoolExecutor, run: Callable[[], T]) -> Future[T]:
+        future = threads.submit(run)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return future
+
+    def _give_up(self, threads: ThreadPoolExecutor) -> None:
+        """Leave threads that a silent connection may hold, and take new ones with new connections.
+
+        The old ones end when the kernel gives their connections up. Until then only so many are left behind.
+        """
+        held = sum(future.running() for future in tuple(self._running))
+        if self.is_sqlite or threads is not self._readers or held > self._width * _GIVEN_UP:
+            return
+        self._readers = self._writers = self._threads()
+        threads.shutdown(wait=False)
+        self.engine.dispose()
 
     def close(self) -> None:
         """Let running work end, then close every connection."""
@@ -115,8 +147,21 @@ def _engine(url: str, *, pool: int, connect_s: float, statement_s: float) -> Eng
             "connect_timeout": max(1, round(connect_s)),
             "options": f"-c statement_timeout={round(statement_s * 1000)}",
             "application_name": "greenroom",
+            **_liveness(statement_s),
         },
     )
+
+
+def _liveness(statement_s: float) -> dict[str, int]:
+    """How soon the kernel ends a connection whose other side is silent: about as long as a statement may take."""
+    idle = max(1, round(statement_s / 2))
+    return {
+        "keepalives": 1,
+        "keepalives_idle": idle,
+        "keepalives_interval": max(1, round(statement_s / 6)),
+        "keepalives_count": 3,
+        "tcp_user_timeout": max(1000, round(statement_s * 1000)),
+    }
 
 
 def _sqlite_engine(url: str, *, statement_s: float) -> Engine:

@@ -1,14 +1,15 @@
 """Sessions as resources: open, find, list and delete."""
 
+import asyncio
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from actors.agent.book import SessionRow
-from actors.core.errors import SessionExists, SessionNotFound
+from actors.core.errors import GreenroomError, SessionExists, SessionNotFound
 from actors.core.events import SessionCreated
 from actors.security.keys import Principal
 
@@ -20,6 +21,7 @@ from ..bodies import SESSION_ID, SessionRequest
 from ..idempotency import IdempotencyKey, Identity, marked
 from ..schemas import SessionOut, SessionPage, errors
 from ..services import Services
+from .turns import stop
 
 router = APIRouter(
     prefix="/api/v1/sessions",
@@ -28,6 +30,9 @@ router = APIRouter(
 )
 
 ROUTE = "POST /api/v1/sessions"
+
+_STOP_S = 10.0
+"""For which a deletion waits for its session's turn to stop."""
 
 SessionId = Annotated[str, Path(pattern=SESSION_ID)]
 
@@ -90,9 +95,27 @@ async def get_session(session_id: SessionId, services: Wired, principal: Reader)
 @router.delete("/{session_id}", status_code=204)
 async def delete_session(session_id: SessionId, services: Wired, principal: Writer) -> Response:
     """Delete a session: its turn is stopped, its events and its workspace are gone. What it cost stays on the books."""
-    await services.book.delete(session_id, principal.user_id)
+    try:
+        await services.book.get(session_id, principal.user_id)
+        await _stop_turn(services, session_id, principal)
+        await services.book.delete(session_id, principal.user_id)
+    except SessionNotFound:
+        # The request that deleted it may have failed before its sandbox was released.
+        if await services.book.was_deleted(session_id, principal.user_id):
+            await services.sessions.forget(session_id)
+        raise
     await services.sessions.forget(session_id)
     return Response(status_code=204)
+
+
+async def _stop_turn(services: Services, session_id: str, principal: Principal) -> None:
+    """Let the turn that runs write down what it cost. A turn that cannot be stopped does not keep a session."""
+    turn = await services.book.begun_turn(session_id)
+    if turn is None:
+        return
+    with suppress(GreenroomError, TimeoutError):
+        async with asyncio.timeout(_STOP_S):
+            await stop(services, turn, principal)
 
 
 async def find_session(services: Services, session_id: str, principal: Principal) -> SessionRow | None:

@@ -2,9 +2,12 @@
 
 import asyncio
 import re
+from dataclasses import replace
 
 import pytest
 
+from actors.core.errors import SessionLost, StoreUnavailable
+from actors.ledger.book import attempts_of
 from actors.llm.base import TextDelta
 from actors.testing import ScriptedLLM, calls, says
 from actors.testing.sandboxes import FakeSandboxes
@@ -221,6 +224,73 @@ async def test_deleting_stops_the_turn_that_runs(make_edge, until):
     assert edge.host.status().running == 0
 
 
+async def test_deleting_writes_down_how_the_model_call_that_ran_ended(make_edge, until):
+    llm = ScriptedLLM([[TextDelta("Wait"), asyncio.Event()]])
+    edge = await make_edge(llm)
+    later = await edge.http.post("/api/v1/chat", json={"message": "Hi"}, headers={"prefer": "respond-async"})
+    session = later.json()["session_id"]
+    await until(lambda: llm.open)
+
+    assert (await edge.http.delete(f"/api/v1/sessions/{session}")).status_code == 204
+
+    (attempt,) = await edge.database.read(lambda connection: attempts_of(connection, session))
+    # Not as lost: its own host closed it, before it was fenced.
+    assert (attempt.state, attempt.outcome) == ("ended", "cancelled")
+
+
+class _Unreachable:
+    """Sessions whose host does not answer; which were to be forgotten."""
+
+    def __init__(self):
+        self.forgotten = []
+
+    async def cancel(self, *_):
+        raise SessionLost
+
+    async def forget(self, session_id):
+        self.forgotten.append(session_id)
+        raise StoreUnavailable
+
+
+async def test_a_turn_that_cannot_be_stopped_is_deleted_and_its_model_call_is_lost(make_edge, until):
+    llm = ScriptedLLM([[TextDelta("Wait"), asyncio.Event()]])
+    edge = await make_edge(llm)
+    later = await edge.http.post("/api/v1/chat", json={"message": "Hi"}, headers={"prefer": "respond-async"})
+    session = later.json()["session_id"]
+    await until(lambda: llm.open)
+    edge.app.state.services = replace(edge.services, sessions=_Unreachable())
+
+    await edge.http.delete(f"/api/v1/sessions/{session}")
+
+    (attempt,) = await edge.database.read(lambda connection: attempts_of(connection, session))
+    assert (attempt.state, attempt.outcome, attempt.cost_micros) == ("ended", "lost", None)
+
+
+async def test_deleting_again_releases_what_the_first_time_could_not(make_edge, problem_of):
+    sandboxes = FakeSandboxes()
+    llm = ScriptedLLM([calls(("write_file", {"path": "a.txt", "content": "secret"})), says("Written.")])
+    edge = await make_edge(llm, sandboxes=sandboxes)
+    session = (await edge.say("Write."))["session_id"]
+    edge.app.state.services = replace(edge.services, sessions=_Unreachable())
+    problem_of(await edge.http.delete(f"/api/v1/sessions/{session}"), 503, "store_unavailable")
+    assert len(await sandboxes.list(session)) == 1
+    edge.mend()
+
+    problem_of(await edge.http.delete(f"/api/v1/sessions/{session}"), 404, "session_not_found")
+
+    assert await sandboxes.list(session) == ()
+
+
+async def test_a_stranger_who_deletes_a_session_makes_nobody_forget_it(edge, stranger, problem_of):
+    session = (await edge.say("Hi"))["session_id"]
+    unreachable = _Unreachable()
+    edge.app.state.services = replace(edge.services, sessions=unreachable)
+
+    problem_of(await stranger.delete(f"/api/v1/sessions/{session}"), 404, "session_not_found")
+
+    assert unreachable.forgotten == []
+
+
 async def test_a_chat_that_waits_when_its_session_is_deleted_is_told_so(make_edge, until):
     gate = asyncio.Event()
     llm = ScriptedLLM([[TextDelta("Wait"), gate]])
@@ -233,8 +303,8 @@ async def test_a_chat_that_waits_when_its_session_is_deleted_is_told_so(make_edg
 
     async with asyncio.timeout(10):
         response = await waiting
-    assert response.status_code in {404, 503}, response.text
-    assert response.headers["content-type"] == "application/problem+json"
+    # Its turn was stopped before the session went, and ended as stopped turns do.
+    assert (response.status_code, response.json()["stop_reason"]) == (200, "cancelled"), response.text
 
 
 @pytest.mark.parametrize("again", ["create", "create twice"])
