@@ -329,4 +329,6 @@ async def test_names_in_an_answer_that_no_column_can_hold_are_mended(world: Any)
     result = await chat(world.host(ScriptedLLM([[TextDelta("Hi"), answer]])), world.submit())
     assert result.status == "completed"
     (row,) = await world.attempts()
-    assert (row.outcome, row.provider, row.generation_id) == ("stop\ufffd", "p\ufffd", "g\ufffd")
+    assert row.outcome == "stop\ufffd"
+    (said,) = await world.bodies(MessageCompleted)
+    assert (said.model, said.finish_reason, said.provider) == ("m\ufffd", "stop\ufffd", "p\ufffd")
