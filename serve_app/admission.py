@@ -1,10 +1,14 @@
 """What is checked of a request before a session hears of it, beyond the form of its body."""
 
+import asyncio
 from collections.abc import Sequence
 
 from actors.core.errors import InvalidInput, MessageTooLarge, UnavailableError, UnknownModel
 
 from .services import Services
+
+_MODELS_S = 2.0
+"""Time for the list of models when a request names one; accepting it does not wait longer."""
 
 
 def check_size(services: Services, message: str) -> None:
@@ -19,8 +23,9 @@ async def check_model(services: Services, model: str | None) -> None:
     if model is None:
         return
     try:
-        known = {info.id for info in await services.llm.models()}
-    except UnavailableError:
+        async with asyncio.timeout(_MODELS_S):
+            known = {info.id for info in await services.llm.models()}
+    except (UnavailableError, TimeoutError):
         return  # the turn itself will say what the model server says
     if known and model not in known:
         raise UnknownModel(f"there is no model {model!r}; GET /api/v1/models lists them", model=model)

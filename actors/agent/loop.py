@@ -12,6 +12,7 @@ import structlog
 from ..core.clock import Clock
 from ..core.errors import ConflictError, GreenroomError, StoreUnavailable
 from ..core.events import Failure, StopReason, TurnCancelled, TurnCompleted, TurnFailed, TurnRecovering, TurnWaiting
+from ..core.text import mended
 from ..ledger.book import AttemptClosed
 from .limits import TurnLimits
 from .log import SessionLog
@@ -60,7 +61,7 @@ class TurnLoop:
             await self._cancelled(log, turn)
             return
         except GreenroomError as error:
-            self._failed(log, turn, Failure(error.code, error.message, error.retryable))
+            self._failed(log, turn, Failure(error.code, mended(error.message), error.retryable))
         except Exception:  # the loop's border: a defect fails the turn, not the session; the log has its insides
             self._logger.exception("turn crashed", session_id=log.state.session_id, turn_id=turn.id)
             self._failed(log, turn, Failure("internal", "an internal error; the server's log says more"))

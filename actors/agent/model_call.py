@@ -15,7 +15,7 @@ from ..core.errors import GreenroomError, ModelProtocolError, ModelRefused, Unkn
 from ..core.events import CostSource, MessageCompleted, ToolRequested, UsageUpdated
 from ..core.ids import NewId
 from ..core.messages import AssistantMessage, ToolCall, ToolSpec, Usage
-from ..core.text import mended, mended_json
+from ..core.text import mended, mended_json, storable
 from ..ledger.book import AttemptClosed, AttemptOpened
 from ..llm.base import LLM, Answer, ModelRequest, ReasoningText, Retrying, StreamItem, TextDelta
 from .log import SessionLog
@@ -133,7 +133,7 @@ class ModelCall:
                     case Retrying():
                         await self._again(attempt, item, log, turn)
                     case Answer():
-                        attempt.answer = item
+                        attempt.answer = _named(item)
         if attempt.answer is None:
             raise ModelProtocolError("the model's stream ended without an answer")
         if len(attempt.answer.message.tool_calls) > MAX_CALLS:
@@ -236,6 +236,17 @@ class ModelCall:
             taken.add(call_id)
             unique.append(ToolCall(call_id, _plain(call.name), mended(call.arguments)))
         return tuple(unique)
+
+
+def _named(answer: Answer) -> Answer:
+    """The answer with names that the ledger's columns can hold."""
+    return replace(
+        answer,
+        model=storable(answer.model),
+        finish_reason=storable(answer.finish_reason),
+        provider=answer.provider and storable(answer.provider),
+        generation_id=answer.generation_id and storable(answer.generation_id),
+    )
 
 
 def _free(attempt_id: str, outcome: str, now: datetime) -> AttemptClosed:

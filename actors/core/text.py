@@ -16,6 +16,11 @@ def mended(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def storable(text: str) -> str:
+    """The text mended, and U+FFFD for each NUL: PostgreSQL's columns take none."""
+    return mended(text).replace("\0", "\ufffd")
+
+
 def has_lone_surrogate(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 

@@ -5,7 +5,7 @@ from typing import Any
 from ..core.messages import AssistantMessage
 from .base import Answer, ReasoningText, TextDelta
 from .failures import Cause, UpstreamFailure, of_error
-from .json_values import as_list, as_object, as_text
+from .json_values import as_list, as_object, as_piece, as_text
 from .reasoning import ReasoningAssembler
 from .tool_calls import IncompleteToolCall, ToolCallAssembler
 from .usage import Bill, read_bill
@@ -102,8 +102,8 @@ class AnswerAssembler:
         items = self._take(as_object(choice.get("delta") or choice.get("message")))
         if choice.get("error"):
             raise of_error(choice)
-        finish = choice.get("finish_reason")
-        if finish and isinstance(finish, str):
+        finish = as_text(choice.get("finish_reason"))
+        if finish:
             self._finish = finish
             self._native_finish = as_text(choice.get("native_finish_reason")) or self._native_finish
             self.progress += 1
@@ -113,7 +113,7 @@ class AnswerAssembler:
         items: list[TextDelta | ReasoningText] = []
         details = delta.get("reasoning_details")
         shown = self._details.feed(details) if details else ""
-        reasoning = as_text(delta.get("reasoning") or delta.get("reasoning_content")) or shown
+        reasoning = as_piece(delta.get("reasoning") or delta.get("reasoning_content")) or shown
         if reasoning:
             self._reasoning.append(reasoning)
             items.append(ReasoningText(reasoning))
@@ -121,7 +121,7 @@ class AnswerAssembler:
         refusal = delta.get("refusal")
         if refusal:
             self._refused = True
-            text += as_text(refusal)
+            text += as_piece(refusal)
         if text:
             self._text.append(text)
             items.append(TextDelta(text))
@@ -146,4 +146,4 @@ def _content(content: Any) -> str:
     """Text, or the text parts of a list of parts."""
     if content is None or isinstance(content, str):
         return content or ""
-    return "".join(as_text(as_object(part).get("text")) for part in as_list(content))
+    return "".join(as_piece(as_object(part).get("text")) for part in as_list(content))

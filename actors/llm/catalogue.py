@@ -12,13 +12,15 @@ from .base import Answer, ModelInfo
 from .json_values import as_count, as_list, as_object, as_text
 from .usage import read_usd
 
+_RETRY_S = 5.0
 _CONTEXT_MEMBERS = ("context_length", "context_window", "max_model_len", "max_context_length")
 
 
 class ModelCatalogue:
     """The list, read by `fetch` at most once in `fresh_s` seconds and at most once at a time.
 
-    When it cannot be read again the old list is kept for another `fresh_s`.
+    When it cannot be read again the old list is kept for another `fresh_s`. A failure before the first list,
+    and a list without models, are kept for a few seconds.
     """
 
     def __init__(self, fetch: Callable[[], Awaitable[dict[str, Any]]], *, clock: Clock, fresh_s: float) -> None:
@@ -27,7 +29,8 @@ class ModelCatalogue:
         self._fresh_s = fresh_s
         self._fresh_until = 0.0
         self._known: dict[str, ModelInfo] = {}
-        self._reading = asyncio.Lock()  # one reader at a time; the others then find its list
+        self._failure: ModelUnavailable | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -36,10 +39,20 @@ class ModelCatalogue:
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Raises `ModelUnavailable` when no list was ever read."""
-        async with self._reading:
-            if not self._known or self._clock.monotonic() >= self._fresh_until:
-                await self._read()
+        if self._clock.monotonic() >= self._fresh_until:
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read())
+            # All who ask meanwhile share this read; one of them that gives up does not end it for the others.
+            await asyncio.shield(self._reading)
+        if self._failure is not None:
+            raise ModelUnavailable(self._failure.message, **self._failure.details)
         return tuple(self._known.values())
+
+    async def aclose(self) -> None:
+        """End a read that is under way."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
 
     def lists(self, model: str) -> bool:
         """Whether the list that was read last has the model, under this name or without its `:variant`."""
@@ -63,12 +76,12 @@ class ModelCatalogue:
     async def _read(self) -> None:
         try:
             listed = _models(await self._fetch())
-        except ModelUnavailable:
-            if not self._known:
-                raise
+        except ModelUnavailable as error:
+            self._failure = None if self._known else error
         else:
             self._known = {model.id: model for model in listed}
-        self._fresh_until = self._clock.monotonic() + self._fresh_s
+            self._failure = None
+        self._fresh_until = self._clock.monotonic() + (self._fresh_s if self._known else _RETRY_S)
 
 
 def _models(body: dict[str, Any]) -> list[ModelInfo]:

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from ..core.errors import GreenroomError, ModelProtocolError, ModelRefused, ModelUnavailable, UnknownModel
+from ..core.text import mended, storable
 from .base import Retrying
 from .json_values import as_object, as_seconds, as_text
 
@@ -52,6 +53,9 @@ class UpstreamFailure(Exception):
     retry_after_s: float | None = None
     affordable_tokens: int | None = None
 
+    def __post_init__(self) -> None:
+        self.message = storable(self.message)
+
 
 _OUTCOMES: dict[Cause, tuple[type[GreenroomError], str]] = {
     Cause.UNREACHED: (ModelUnavailable, "the model server cannot be reached"),
@@ -76,7 +80,7 @@ def as_error(failure: UpstreamFailure, *, partial: str, generation_id: str | Non
     if failure.retry_after_s is not None:
         details["retry_after_s"] = failure.retry_after_s
     if partial:
-        details["partial"] = partial
+        details["partial"] = mended(partial)
     if generation_id:
         details["generation_id"] = generation_id
     return error(f"{summary}: {failure.message}", **details)

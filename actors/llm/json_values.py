@@ -4,6 +4,8 @@ import json
 from decimal import Decimal
 from typing import Any, cast
 
+from ..core.text import storable
+
 # One decoder for all: `json.loads(…, parse_float=…)` builds one per call, which costs as much as the parsing.
 _DECODER = json.JSONDecoder(parse_float=Decimal)
 
@@ -26,6 +28,12 @@ def as_list(value: Any) -> list[Any]:
 
 
 def as_text(value: Any) -> str:
+    """A whole text, fit to be stored: servers cut messages in the middle of a character."""
+    return storable(as_piece(value))
+
+
+def as_piece(value: Any) -> str:
+    """A piece of a text, as it came: the next piece may begin with the other half of its last character."""
     return value if isinstance(value, str) else ""
 
 

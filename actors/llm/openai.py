@@ -109,6 +109,7 @@ class OpenAIClient:
         return await self._catalogue.models()
 
     async def aclose(self) -> None:
+        await self._catalogue.aclose()
         await self._http.aclose()
 
     async def _attempt(

@@ -314,3 +314,21 @@ async def test_a_turn_that_fails_answers_the_calls_it_left_open(
         "Not run: the turn failed.",
     ]
     check_openai((await world.state()).transcript)
+
+
+async def test_an_error_whose_text_is_cut_in_a_character_fails_the_turn_once(world: Any) -> None:
+    llm = ScriptedLLM([[ModelRefused("bad input \ud83d")]])
+    result = await chat(world.host(llm), world.submit())
+    assert result.error is not None
+    assert (result.error.code, result.error.message) == ("model_refused", "bad input \ufffd")
+    assert len(llm.requests) == 1
+
+
+async def test_names_in_an_answer_that_no_column_can_hold_are_mended(world: Any) -> None:
+    answer = Answer(AssistantMessage("Hi"), "m\ud83d", "stop\0", provider="p\0", generation_id="g\ud83d")
+    result = await chat(world.host(ScriptedLLM([[TextDelta("Hi"), answer]])), world.submit())
+    assert result.status == "completed"
+    (row,) = await world.attempts()
+    assert row.outcome == "stop\ufffd"
+    (said,) = await world.bodies(MessageCompleted)
+    assert (said.model, said.finish_reason, said.provider) == ("m\ufffd", "stop\ufffd", "p\ufffd")

@@ -317,3 +317,19 @@ def test_a_whole_unstreamed_answer():
     }
     answer = assemble(body)
     assert (answer.message.content, answer.generation_id, answer.usage) == ("Hello there!", "gen-2", Usage(13, 34))
+
+
+def test_names_that_a_server_cut_can_be_stored():
+    assembler = AnswerAssembler("m")
+    choice = {"delta": {"content": "Hi"}, "finish_reason": "st\ud83d"}
+    assembler.feed({"id": "gen\0", "model": "m\ud83d", "provider": "p\ud83d", "choices": [choice]})
+    answer = assembler.finish()
+    named = (answer.generation_id, answer.model, answer.provider, answer.finish_reason)
+    assert named == ("gen\ufffd", "m\ufffd", "p\ufffd", "st\ufffd")
+
+
+def test_halves_of_a_character_in_two_pieces_of_reasoning_stay_whole():
+    assembler = AnswerAssembler("m")
+    for half in ("\ud83d", "\ude00"):
+        assembler.feed({"choices": [{"delta": {"content": "x", "reasoning": half}}]})
+    assert assembler.finish().reasoning == "\ud83d\ude00"

@@ -83,6 +83,21 @@ async def test_read_once_while_fresh_however_many_ask(catalogue, source, clock):
     assert source.reads == 2
 
 
+async def test_a_failure_is_shared_by_all_who_wait(catalogue, source):
+    source.broken = True
+    outcomes = await asyncio.gather(*(catalogue.models() for _ in range(5)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ModelUnavailable] * 5
+    assert source.reads == 1
+
+
+async def test_one_who_gives_up_does_not_end_the_read_of_the_others(catalogue, source):
+    hasty, patient = (asyncio.create_task(catalogue.models()) for _ in range(2))
+    await asyncio.sleep(0)
+    hasty.cancel()
+    assert len(await patient) == 4
+    assert source.reads == 1
+
+
 async def test_an_old_list_is_better_than_none(catalogue, source, clock):
     await catalogue.models()
     source.broken = True
@@ -92,11 +107,15 @@ async def test_an_old_list_is_better_than_none(catalogue, source, clock):
     assert source.reads == 2
 
 
-async def test_no_list_at_all_is_an_error_and_is_tried_again(catalogue, source):
+async def test_no_list_at_all_is_an_error_and_is_tried_again_some_seconds_later(catalogue, source, clock):
     source.broken = True
     with pytest.raises(ModelUnavailable):
         await catalogue.models()
     source.broken = False
+    with pytest.raises(ModelUnavailable):
+        await catalogue.models()
+    assert source.reads == 1
+    clock.advance(5)
     assert await catalogue.models()
 
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from actors.core.errors import ModelProtocolError, ModelRefused, ModelUnavailable, UnknownModel
-from actors.llm.failures import Cause, UpstreamFailure, as_error, of_response, of_transport
+from actors.llm.failures import Cause, UpstreamFailure, as_error, of_error, of_response, of_transport
 
 NOW = datetime(2026, 9, 23, 12, 0, tzinfo=UTC)
 RESET_MS = str(int((NOW.timestamp() + 90) * 1000))
@@ -164,3 +164,9 @@ def test_transport_errors(raised, cause):
 )
 def test_odd_bodies_are_described_by_their_status(body):
     assert failure(500, body).message == "status 500"
+
+
+def test_what_a_server_says_can_be_stored():
+    cut = of_error({"error": {"message": "bad input \ud83d\0"}}, status=400)
+    assert cut.message == "bad input \ufffd\ufffd"
+    assert UpstreamFailure(Cause.BROKEN, "\ud83d").message == "\ufffd"
