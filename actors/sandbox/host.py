@@ -232,22 +232,25 @@ class SandboxHost:
         while True:
             await self._warm_wanted.wait()
             self._warm_wanted.clear()
-            while len(self._warm) < self._spec.warm:
-                try:
+            try:
+                while len(self._warm) < self._spec.warm:
                     self._warm.append(await self._backend.create(self._spec.limits))
-                except SandboxUnavailable as error:
-                    # The next lease asks again; without one there is nobody to keep trying for.
-                    _log.warning("no warm sandbox could be made: %s", error)
-                    await self._clock.sleep(_REFILL_PAUSE_S)
-                    break
+            except Exception as error:  # noqa: BLE001  nobody is there to catch it, and upkeep must outlive it
+                # The next lease asks again; without one there is nobody to keep trying for.
+                _log.warning("no warm sandbox could be made: %r", error)
+                await self._clock.sleep(_REFILL_PAUSE_S)
 
     async def _reap(self) -> None:
         while True:
             await self._clock.sleep(self._spec.idle_s / _REAPS_PER_IDLE)
             now = self._clock.monotonic()
             for session_id, lease in list(self._leases.items()):
-                if not lease.users and now - lease.used_s >= self._spec.idle_s:
+                if lease.users or now - lease.used_s < self._spec.idle_s:
+                    continue
+                try:
                     await self.release(session_id)
+                except Exception:  # noqa: BLE001  as above
+                    _log.exception("an idle sandbox could not be destroyed")
 
 
 async def _answers(sandbox: Sandbox) -> bool:

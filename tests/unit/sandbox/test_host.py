@@ -1,6 +1,7 @@
 """Leases, warm sandboxes and refusals of the host, over sandboxes that run nothing."""
 
 import asyncio
+import errno
 
 import pytest
 
@@ -151,8 +152,9 @@ async def test_dead_warm_one_is_not_handed_out(warm_host, backend):
     assert backend.made[0].destroyed
 
 
-async def test_refill_that_fails_is_tried_again_with_the_next_lease(warm_host, backend, clock, until):
-    backend.failures = 1
+@pytest.mark.parametrize("failure", [SandboxUnavailable("full"), OSError(errno.EMFILE, "Too many open files")])
+async def test_refill_that_fails_is_tried_again_with_the_next_lease(warm_host, backend, clock, until, failure):
+    backend.failures, backend.failure = 1, failure
     await warm_host.list("a")
     await until(lambda: not backend.failures)
     await clock.sleeping(2)  # the reaper and the refill's pause
@@ -174,6 +176,27 @@ async def test_idle_ones_end_and_busy_ones_stay(warm_host, backend, clock, until
 
     assert not used.destroyed
     assert (await warm_host.status()).leased == 1
+
+
+async def test_one_that_cannot_be_destroyed_does_not_keep_others_from_ending(warm_host, backend, clock, until):
+    async def refuse():
+        raise OSError(errno.EBUSY, "busy")
+
+    await warm_host.list("stuck")
+    await warm_host.list("idle")
+    backend.made[0].destroy = refuse
+    for _ in range(4):
+        await clock.sleeping(1)
+        clock.advance(25)
+    await until(lambda: backend.made[1].destroyed)
+
+    await warm_host.list("later")
+    await until(lambda: len(warm_host._warm) == 2)
+    later = next(sandbox for sandbox in backend.made[2:] if sandbox not in warm_host._warm)
+    for _ in range(5):
+        await clock.sleeping(1)
+        clock.advance(25)
+    await until(lambda: later.destroyed)
 
 
 async def test_long_call_is_not_idleness(warm_host, backend, clock, until):
