@@ -213,7 +213,13 @@ class SandboxHost:
         self._warm_wanted.set()
         while self._warm:
             sandbox = self._warm.popleft()
-            if await _answers(sandbox):
+            try:
+                answers = await _answers(sandbox)
+            except BaseException:
+                # Whoever gives up waiting holds the only reference to it.
+                await asyncio.shield(sandbox.destroy())
+                raise
+            if answers:
                 return sandbox
             await sandbox.destroy()
         return await self._backend.create(self._spec.limits)

@@ -152,6 +152,24 @@ async def test_dead_warm_one_is_not_handed_out(warm_host, backend):
     assert backend.made[0].destroyed
 
 
+async def test_who_gives_up_while_a_warm_one_is_asked_leaves_nothing(warm_host, backend):
+    asked = asyncio.Event()
+
+    async def silent(*_args, **_options):
+        asked.set()
+        await asyncio.Event().wait()
+
+    backend.made[0].list = silent
+    call = asyncio.create_task(warm_host.shell("a", "x", timeout_s=1))
+    await asked.wait()
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert backend.made[0].destroyed
+    assert (await warm_host.status()).leased == 0
+
+
 @pytest.mark.parametrize("failure", [SandboxUnavailable("full"), OSError(errno.EMFILE, "Too many open files")])
 async def test_refill_that_fails_is_tried_again_with_the_next_lease(warm_host, backend, clock, until, failure):
     backend.failures, backend.failure = 1, failure
