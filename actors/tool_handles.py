@@ -23,6 +23,9 @@ MEET_S = 5.0
 HOLDS_S = 1.0
 """A sandbox actor says within this time whether it has a session's sandbox."""
 
+INTERRUPT_S = 10.0
+"""A sandbox actor has killed within this time what runs in a session's sandbox."""
+
 _NO_SANDBOX_ACTOR = "no sandbox actor is running on any node"
 
 T = TypeVar("T")
@@ -117,6 +120,23 @@ class RemoteSandboxes:
                 self._forget(name)
                 raise SandboxUnavailable(f"{name} does not say whether it has the session's sandbox") from error
         return None
+
+    async def interrupt(self, session_id: str) -> None:
+        """Wherever it is: another process may have leased it. Raises when an actor does not say that it is done."""
+
+        async def tell(actor: Any) -> bool:
+            try:
+                async with translated(ActorGone), asyncio.timeout(INTERRUPT_S):
+                    await actor.interrupt.remote(session_id)
+            except (ActorGone, TimeoutError, SandboxUnavailable):
+                return False
+            return True
+
+        actors = await self._all()
+        async with asyncio.TaskGroup() as group:
+            told = {name: group.create_task(tell(actor)) for name, actor in actors.items()}
+        if silent := [name for name, task in told.items() if not task.result()]:
+            raise SandboxUnavailable(f"not every sandbox actor says that it is done: {', '.join(silent)}")
 
     async def release(self, session_id: str) -> None:
         """Wherever it is: another process may have leased it."""

@@ -60,6 +60,7 @@ class _Lease:
     used_s: float
     users: int = 0
     sandbox: Sandbox | None = None
+    commands: set[asyncio.Task[ExecResult]] = field(default_factory=set[asyncio.Task[ExecResult]])
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -125,6 +126,16 @@ class SandboxHost:
             size += len(part.data)
         return CopyResult(len(files), size)
 
+    async def interrupt(self, session_id: str) -> None:
+        lease = self._leases.get(session_id)
+        commands = lease.commands.copy() if lease else None
+        if not commands:
+            return
+        for command in commands:
+            if not command.cancelling():  # a second cancel would cut short the killing of what runs
+                command.cancel()
+        await asyncio.wait(commands)
+
     async def release(self, session_id: str) -> None:
         lease = self._leases.pop(session_id, None)
         if lease and lease.sandbox:
@@ -150,18 +161,32 @@ class SandboxHost:
         await self._backend.aclose()
 
     async def _execute(self, session_id: str, call: Callable[[Sandbox], Awaitable[ExecResult]]) -> ExecResult:
+        """In a task of its own, which `interrupt` can end without ending the caller's."""
         lease = self._lease(session_id)
+        command = asyncio.create_task(self._command(session_id, lease, call), name=f"command {session_id}")
+        lease.commands.add(command)
         try:
-            sandbox = await self._sandbox(session_id, lease)
-            try:
-                result = await call(sandbox)
-            except SandboxUnavailable:
-                result = ExecResult("sandbox_lost", None, "")
-            if result.verdict == "sandbox_lost":
-                await self._drop(lease, sandbox)
-            return result
+            return await command
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is None or caller.cancelling():
+                raise
+            return ExecResult("cancelled", None, "")
         finally:
+            lease.commands.discard(command)
             self._leave(lease)
+
+    async def _command(
+        self, session_id: str, lease: _Lease, call: Callable[[Sandbox], Awaitable[ExecResult]]
+    ) -> ExecResult:
+        sandbox = await self._sandbox(session_id, lease)
+        try:
+            result = await call(sandbox)
+        except SandboxUnavailable:
+            result = ExecResult("sandbox_lost", None, "")
+        if result.verdict == "sandbox_lost":
+            await self._drop(lease, sandbox)
+        return result
 
     async def _use(self, session_id: str, call: Callable[[Sandbox], Awaitable[Result]]) -> Result:
         lease = self._lease(session_id)

@@ -80,6 +80,90 @@ async def test_release_while_it_is_made_leaves_nothing(host, backend, until):
     assert (await host.status()).leased == 0
 
 
+async def hang(*_args, **_options):
+    await asyncio.Event().wait()
+
+
+async def test_interrupt_ends_the_commands_of_the_session_and_leaves_the_sandbox(host, backend, until):
+    await host.write("a", "f", b"1")
+    await host.list("b")
+    answer, backend.made[0].shell = backend.made[0].shell, hang
+    backend.made[1].shell = hang
+    calls = [asyncio.create_task(host.shell(session, "x", timeout_s=60)) for session in ("a", "a", "b")]
+    await until(lambda: [len(lease.commands) for lease in host._leases.values()] == [2, 1])
+
+    await host.interrupt("a")
+
+    assert [call.done() for call in calls] == [True, True, False]
+    assert [(await call).verdict for call in calls[:2]] == ["cancelled", "cancelled"]
+    backend.made[0].shell = answer
+    assert (await host.shell("a", "y", timeout_s=1)).output == "sandbox 0"
+    assert (await host.read("a", "f", max_bytes=9)).data == b"1"
+    await host.interrupt("b")
+    assert (await calls[2]).verdict == "cancelled"
+
+
+async def test_interrupt_ends_a_command_whose_sandbox_is_being_made(host, backend, until):
+    backend.gate.clear()
+    call = asyncio.create_task(host.shell("a", "x", timeout_s=60))
+    await until(lambda: backend.creating)
+
+    await host.interrupt("a")
+
+    assert (await call).verdict == "cancelled"
+    assert (await host.status()).leased == 0
+
+
+async def test_interrupt_where_nothing_runs_makes_nothing(host, backend):
+    await host.interrupt("nobody")
+    await host.list("idle")
+    await host.interrupt("idle")
+    assert len(backend.made) == 1
+    assert not await host.holds("nobody")
+
+
+async def test_a_second_interrupt_does_not_cut_the_first_short(host, backend, until):
+    """Cancelled once more, a command would be over before what it started is dead."""
+    dying, dead = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_die(*_args, **_options):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            dying.set()
+            await dead.wait()
+            raise
+
+    await host.list("a")
+    backend.made[0].shell = slow_to_die
+    call = asyncio.create_task(host.shell("a", "x", timeout_s=60))
+    await until(lambda: host._leases["a"].commands)
+    await asyncio.sleep(0)
+    first = asyncio.create_task(host.interrupt("a"))
+    await dying.wait()
+    second = asyncio.create_task(host.interrupt("a"))
+    await asyncio.wait({first, second, call}, timeout=0.05)
+
+    assert [task.done() for task in (first, second, call)] == [False, False, False]
+    dead.set()
+    await first
+    await second
+    assert (await call).verdict == "cancelled"
+
+
+async def test_a_caller_that_is_cancelled_itself_is_told_so(host, backend, until):
+    await host.list("a")
+    backend.made[0].shell = hang
+    call = asyncio.create_task(host.shell("a", "x", timeout_s=60))
+    await until(lambda: host._leases["a"].commands)
+
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert not host._leases["a"].commands
+
+
 async def test_no_more_than_the_limit_are_leased(host):
     await host.list("a")
     await host.list("b")
@@ -282,5 +366,6 @@ async def test_open_refuses_weaker_isolation_by_name_and_fix(backend, clock, lev
             await call
         assert caught.value.details["missing"] == [["user namespaces", "allow them"]]
     assert (await sandboxes.status()).capability.level is level
+    await sandboxes.interrupt("a")
     await sandboxes.release("a")
     await sandboxes.aclose()
