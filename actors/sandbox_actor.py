@@ -82,6 +82,9 @@ class SandboxActor:
     async def copy(self, source: str, target: str) -> CopyResult:
         return await (await self._sandboxes.get()).copy(source, target)
 
+    async def interrupt(self, session_id: str) -> None:
+        await (await self._sandboxes.get()).interrupt(session_id)
+
     async def release(self, session_id: str) -> None:
         await (await self._sandboxes.get()).release(session_id)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -22,6 +23,14 @@ MEET_S = 5.0
 
 HOLDS_S = 1.0
 """A sandbox actor says within this time whether it has a session's sandbox."""
+
+INTERRUPT_S = 10.0
+"""A sandbox actor has killed within this time what runs in a session's sandbox."""
+
+HOME_S = 10.0
+"""A session's sandbox is believed for so long to be where it was found: another process may have moved it since."""
+
+HOMES_MAX = 10_000
 
 _NO_SANDBOX_ACTOR = "no sandbox actor is running on any node"
 
@@ -75,7 +84,8 @@ class RemoteSandboxes:
 
     def __init__(self, namespace: str) -> None:
         self._register = Register(namespace)
-        self._homes: dict[str, str] = {}
+        self._homes: dict[str, tuple[str, float]] = {}
+        """Names of actors, and until when they are believed; the longest known first."""
 
     async def shell(
         self, session_id: str, command: str, *, timeout_s: float, on_output: OnOutput | None = None
@@ -106,24 +116,45 @@ class RemoteSandboxes:
         holder = await self._holder(source)
         if holder is None:
             return CopyResult()
-        self._homes[source] = self._homes[target] = holder
+        for session_id in (source, target):
+            self._settle(session_id, holder)
         return await self._call(source, "copy", target)
 
     async def _holder(self, session_id: str) -> str | None:
         """The actor that has the session's sandbox, by asking every one. Raises when one does not answer."""
         for name, actor in (await self._all()).items():
-            try:
-                async with translated(ActorGone), asyncio.timeout(CALL_S):
-                    if await actor.holds.remote(session_id):
-                        return name
-            except (TimeoutError, ActorGone) as error:
-                self._forget(name)
-                raise SandboxUnavailable(f"{name} does not say whether it has the session's sandbox") from error
+            if await self._says_it_holds(name, actor, session_id):
+                return name
         return None
+
+    async def _says_it_holds(self, name: str, actor: Any, session_id: str) -> bool:
+        try:
+            async with translated(ActorGone), asyncio.timeout(CALL_S):
+                return await actor.holds.remote(session_id)
+        except (TimeoutError, ActorGone) as error:
+            self._forget(name)
+            raise SandboxUnavailable(f"{name} does not say whether it has the session's sandbox") from error
+
+    async def interrupt(self, session_id: str) -> None:
+        """Wherever it is: another process may have leased it. Raises when an actor does not say that it is done."""
+
+        async def tell(actor: Any) -> bool:
+            try:
+                async with translated(ActorGone), asyncio.timeout(INTERRUPT_S):
+                    await actor.interrupt.remote(session_id)
+            except (ActorGone, TimeoutError, SandboxUnavailable):
+                return False
+            return True
+
+        actors = await self._all()
+        async with asyncio.TaskGroup() as group:
+            told = {name: group.create_task(tell(actor)) for name, actor in actors.items()}
+        if silent := [name for name, task in told.items() if not task.result()]:
+            raise SandboxUnavailable(f"not every sandbox actor says that it is done: {', '.join(silent)}")
 
     async def release(self, session_id: str) -> None:
         """Wherever it is: another process may have leased it."""
-        home = self._homes.pop(session_id, None)
+        home, _ = self._homes.pop(session_id, (None, 0.0))
         try:
             actors = await self._all()
         except SandboxUnavailable:
@@ -190,11 +221,30 @@ class RemoteSandboxes:
             raise SandboxUnavailable(error.message) from error
 
     async def _home(self, session_id: str) -> str:
-        name = self._homes.get(session_id)
-        if name is None:
-            name = await self._choose(session_id)
-            name = self._homes.setdefault(session_id, name)
+        known = self._homes.get(session_id)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
+        name = known[0] if known is not None and await self._still_at(known[0], session_id) else None
+        name = name or await self._choose(session_id)
+        now = self._homes.get(session_id)
+        if now is not None and now is not known:
+            return now[0]  # another call found it meanwhile
+        self._settle(session_id, name)
         return name
+
+    async def _still_at(self, name: str, session_id: str) -> bool:
+        try:
+            actor = await self._actor(name)
+        except ActorGone:
+            self._forget(name)
+            return False
+        return await self._says_it_holds(name, actor, session_id)
+
+    def _settle(self, session_id: str, name: str) -> None:
+        self._homes.pop(session_id, None)
+        self._homes[session_id] = (name, time.monotonic() + HOME_S)
+        while len(self._homes) > HOMES_MAX:
+            del self._homes[next(iter(self._homes))]
 
     async def _choose(self, session_id: str) -> str:
         """Where the session has a sandbox already; else this machine's; else one that the session's id picks."""
@@ -257,7 +307,7 @@ class RemoteSandboxes:
     def _forget(self, name: str) -> None:
         """The actor is gone: sessions that had a sandbox there get a new one, maybe elsewhere."""
         self._register.doubt(name)
-        self._homes = {session_id: home for session_id, home in self._homes.items() if home != name}
+        self._homes = {session_id: home for session_id, home in self._homes.items() if home[0] != name}
 
 
 def _own_node() -> str:

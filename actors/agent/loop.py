@@ -18,7 +18,7 @@ from .limits import TurnLimits
 from .log import SessionLog
 from .model_call import ModelCall, account
 from .parking import Parked
-from .tool_calls import ToolCalls, lose_started
+from .tool_calls import ToolCalls
 from .turn_state import TurnState
 
 _STOPS: dict[str, StopReason] = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
@@ -91,7 +91,7 @@ class TurnLoop:
     def _lose(self, log: SessionLog, turn: TurnState, lost_attempts: tuple[str, ...]) -> None:
         for attempt_id in lost_attempts:
             account(log, turn, AttemptClosed(attempt_id, "lost", self._clock.now()))
-        lose_started(log, turn)
+        self._tools.lose_started(log, turn)
 
     async def _steps(self, log: SessionLog, turn: TurnState, between_steps: Callable[[], Awaitable[None]]) -> None:
         deadline = self._clock.monotonic() + self._limits.max_s

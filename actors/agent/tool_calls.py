@@ -1,6 +1,9 @@
 """The calls of one answer, run in the order in which the model asked: intent before, outcome after."""
 
+import asyncio
 from collections.abc import Callable
+
+import structlog
 
 from ..core import telemetry
 from ..core.clock import Clock
@@ -15,9 +18,12 @@ from .log import SessionLog
 from .parking import Parked
 from .turn_state import ToolState, TurnState
 
+STOP_S = 15.0
+"""Time for stopping what a dead process left running: no tool of the session runs before that."""
+
 
 class ToolCalls:
-    """Runs tools on behalf of turns. Holds no state between calls."""
+    """Runs tools on behalf of turns. Between calls it holds what it still has to stop."""
 
     def __init__(
         self, toolbox: Toolbox, approvals: Approvals, *, guard: SandboxGuard, memories: MemoryStore, clock: Clock
@@ -28,6 +34,9 @@ class ToolCalls:
         self._memories = memories
         self._clock = clock
         self._names = frozenset(spec.name for spec in toolbox.specs)
+        self._stopping: dict[str, asyncio.Task[None]] = {}
+        """By session."""
+        self._logger = structlog.get_logger("greenroom.tools")
 
     async def run_open(
         self, log: SessionLog, turn: TurnState, *, deadline: float, before_each: Callable[[], None]
@@ -47,6 +56,8 @@ class ToolCalls:
                 await self._run(log, turn, tool, deadline=deadline)
 
     async def _run(self, log: SessionLog, turn: TurnState, tool: ToolState, *, deadline: float) -> None:
+        if (stopping := self._stopping.get(log.state.session_id)) is not None:
+            await asyncio.wait({stopping})  # it would stop this call too
         log.stage(ToolStarted(tool.call.id, tool.call.name), turn.id)
         await log.flush()
         started = self._clock.monotonic()
@@ -100,10 +111,29 @@ class ToolCalls:
         log.clear_previews()
         return tuple(running)
 
+    def lose_started(self, log: SessionLog, turn: TurnState) -> None:
+        """At recovery: calls that were running when their process died are stopped, and not run again.
 
-def lose_started(log: SessionLog, turn: TurnState) -> list[ToolState]:
-    """At recovery: calls that were running when their process died are not run again."""
-    lost = [tool for tool in turn.open_calls() if tool.started]
-    for tool in lost:
-        log.stage(ToolOutcomeUnknown(tool.call.id, tool.call.name), turn.id)
-    return lost
+        They are stopped beside what goes on; the session's next call waits for that. Calls that a recovery before
+        this one lost count too: it may have died before it had stopped them.
+        """
+        for tool in turn.open_calls():
+            if tool.started:
+                log.stage(ToolOutcomeUnknown(tool.call.id, tool.call.name), turn.id)
+        if any(tool.result is not None and tool.result.error == "outcome_unknown" for tool in turn.tools.values()):
+            self._stop(log.state.session_id)
+
+    def _stop(self, session_id: str) -> None:
+        if session_id in self._stopping:
+            return
+        self._stopping[session_id] = stopping = asyncio.create_task(
+            self._interrupt(session_id), name=f"stop tools of {session_id}"
+        )
+        stopping.add_done_callback(lambda _: self._stopping.pop(session_id))
+
+    async def _interrupt(self, session_id: str) -> None:
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._sandboxes.interrupt(session_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the turn goes on without
+            self._logger.warning("a lost tool could not be stopped", session_id=session_id, error=repr(error))

@@ -228,6 +228,14 @@ class Sandboxes(Protocol):
         """
         ...
 
+    async def interrupt(self, session_id: str) -> None:
+        """Kill the commands that run in the session's sandbox, or wait to, whoever asked for them; if it has one.
+
+        They have ended with the verdict `cancelled` when this returns. The workspace stays, and file operations
+        that are under way end by themselves.
+        """
+        ...
+
     async def release(self, session_id: str) -> None:
         """Destroy the session's sandbox, if it has one."""
         ...

@@ -125,7 +125,10 @@ class BubblewrapBackend:
     async def _create(self, ground: _Ground, limits: Limits) -> tuple[AgentSandbox, int]:
         """A ready sandbox, and the host user that it runs as."""
         self._jails = {jail for jail in self._jails if not jail.ended}
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise _unavailable(diagnose(f"launcher: {error}")) from error
         starting = self._starter.submit(self._start, ground, limits, theirs)
         try:
             jail = await asyncio.shield(asyncio.wrap_future(starting))

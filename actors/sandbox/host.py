@@ -60,6 +60,7 @@ class _Lease:
     used_s: float
     users: int = 0
     sandbox: Sandbox | None = None
+    commands: set[asyncio.Task[ExecResult]] = field(default_factory=set[asyncio.Task[ExecResult]])
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -128,6 +129,16 @@ class SandboxHost:
             size += len(part.data)
         return CopyResult(len(files), size)
 
+    async def interrupt(self, session_id: str) -> None:
+        lease = self._leases.get(session_id)
+        commands = lease.commands.copy() if lease else None
+        if not commands:
+            return
+        for command in commands:
+            if not command.cancelling():  # a second cancel would cut short the killing of what runs
+                command.cancel()
+        await asyncio.wait(commands)
+
     async def release(self, session_id: str) -> None:
         lease = self._leases.pop(session_id, None)
         if lease and lease.sandbox:
@@ -153,18 +164,32 @@ class SandboxHost:
         await self._backend.aclose()
 
     async def _execute(self, session_id: str, call: Callable[[Sandbox], Awaitable[ExecResult]]) -> ExecResult:
+        """In a task of its own, which `interrupt` can end without ending the caller's."""
         lease = self._lease(session_id)
+        command = asyncio.create_task(self._command(session_id, lease, call), name=f"command {session_id}")
+        lease.commands.add(command)
         try:
-            sandbox = await self._sandbox(session_id, lease)
-            try:
-                result = await call(sandbox)
-            except SandboxUnavailable:
-                result = ExecResult("sandbox_lost", None, "")
-            if result.verdict == "sandbox_lost":
-                await self._drop(lease, sandbox)
-            return result
+            return await command
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is None or caller.cancelling():
+                raise
+            return ExecResult("cancelled", None, "")
         finally:
+            lease.commands.discard(command)
             self._leave(lease)
+
+    async def _command(
+        self, session_id: str, lease: _Lease, call: Callable[[Sandbox], Awaitable[ExecResult]]
+    ) -> ExecResult:
+        sandbox = await self._sandbox(session_id, lease)
+        try:
+            result = await call(sandbox)
+        except SandboxUnavailable:
+            result = ExecResult("sandbox_lost", None, "")
+        if result.verdict == "sandbox_lost":
+            await self._drop(lease, sandbox)
+        return result
 
     async def _use(self, session_id: str, call: Callable[[Sandbox], Awaitable[Result]]) -> Result:
         lease = self._lease(session_id)
@@ -216,7 +241,13 @@ class SandboxHost:
         self._warm_wanted.set()
         while self._warm:
             sandbox = self._warm.popleft()
-            if await _answers(sandbox):
+            try:
+                answers = await _answers(sandbox)
+            except BaseException:
+                # Whoever gives up waiting holds the only reference to it.
+                await asyncio.shield(sandbox.destroy())
+                raise
+            if answers:
                 return sandbox
             await sandbox.destroy()
         return await self._backend.create(self._spec.limits)
@@ -235,22 +266,25 @@ class SandboxHost:
         while True:
             await self._warm_wanted.wait()
             self._warm_wanted.clear()
-            while len(self._warm) < self._spec.warm:
-                try:
+            try:
+                while len(self._warm) < self._spec.warm:
                     self._warm.append(await self._backend.create(self._spec.limits))
-                except SandboxUnavailable as error:
-                    # The next lease asks again; without one there is nobody to keep trying for.
-                    _log.warning("no warm sandbox could be made: %s", error)
-                    await self._clock.sleep(_REFILL_PAUSE_S)
-                    break
+            except Exception as error:  # noqa: BLE001  nobody is there to catch it, and upkeep must outlive it
+                # The next lease asks again; without one there is nobody to keep trying for.
+                _log.warning("no warm sandbox could be made: %r", error)
+                await self._clock.sleep(_REFILL_PAUSE_S)
 
     async def _reap(self) -> None:
         while True:
             await self._clock.sleep(self._spec.idle_s / _REAPS_PER_IDLE)
             now = self._clock.monotonic()
             for session_id, lease in list(self._leases.items()):
-                if not lease.users and now - lease.used_s >= self._spec.idle_s:
+                if lease.users or now - lease.used_s < self._spec.idle_s:
+                    continue
+                try:
                     await self.release(session_id)
+                except Exception:  # noqa: BLE001  as above
+                    _log.exception("an idle sandbox could not be destroyed")
 
 
 async def _answers(sandbox: Sandbox) -> bool:

@@ -56,6 +56,9 @@ class UnavailableSandboxes:
         """There is nothing to copy."""
         return CopyResult()
 
+    async def interrupt(self, session_id: str) -> None:
+        """Nothing runs."""
+
     async def release(self, session_id: str) -> None:
         """There is nothing to release."""
 

@@ -242,6 +242,9 @@ class FaultySandboxes:
             "list", session_id, lambda: self._sandboxes.list(session_id, path, max_entries=max_entries)
         )
 
+    async def interrupt(self, session_id: str) -> None:
+        await self._faults.around("interrupt", lambda: self._sandboxes.interrupt(session_id), SandboxUnavailable)
+
     async def release(self, session_id: str) -> None:
         await self._faults.around("release", lambda: self._sandboxes.release(session_id), SandboxUnavailable)
 

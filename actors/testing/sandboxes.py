@@ -36,7 +36,8 @@ class FakeSandboxes:
 
     `results` answers a command or a program by its exact source; any other ends well with no output.
     One whose source is in `hanging` runs until it is cancelled. With `unavailable` every call raises it.
-    `runs` is what was asked for; `started` is set as soon as there was one. `links` says of a path where it leads.
+    `runs` is what was asked for; `started` is set as soon as there was one. `links` says of a path where it leads,
+    `interrupted` which sessions were told to stop what runs.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class FakeSandboxes:
     ) -> None:
         self.runs: list[FakeRun] = []
         self.cancelled: list[FakeRun] = []
+        self.interrupted: list[str] = []
         self.started = asyncio.Event()
         self.links: dict[str, str] = {}
         self._results = dict(results or {})
         self._hanging = frozenset(hanging)
         self._unavailable = unavailable
         self._files: dict[str, dict[str, bytes]] = {}
+        self._ends: dict[str, set[asyncio.Event]] = {}
 
     async def shell(
         self, session_id: str, command: str, *, timeout_s: float, on_output: OnOutput | None = None
@@ -111,6 +114,13 @@ class FakeSandboxes:
         copied.update(self._files[source])
         return CopyResult(len(copied), sum(map(len, copied.values())))
 
+    async def interrupt(self, session_id: str) -> None:
+        self.interrupted.append(session_id)
+        if self._unavailable:
+            raise self._unavailable
+        for end in self._ends.pop(session_id, set()):
+            end.set()
+
     async def release(self, session_id: str) -> None:
         self._files.pop(session_id, None)
 
@@ -123,11 +133,14 @@ class FakeSandboxes:
         self.runs.append(run)
         self.started.set()
         if run.source in self._hanging:
+            end = asyncio.Event()
+            self._ends.setdefault(run.session_id, set()).add(end)
             try:
-                await asyncio.Event().wait()
+                await end.wait()
             except asyncio.CancelledError:
                 self.cancelled.append(run)
                 raise
+            return ExecResult("cancelled", None, "")
         result = self._results.get(run.source, ExecResult("ok", 0, ""))
         if on_output and result.output:
             on_output(result.output)

@@ -117,6 +117,9 @@ async def test_a_tool_that_ran_when_its_process_was_killed_is_not_run_again(flee
     assert len([e for e in events if isinstance(e.body, ToolOutcomeUnknown)]) == 1
     assert len([e for e in events if e.body.type == "tool.started"]) == 1
     assert (await sandboxes.read(turn.session_id, "ran", max_bytes=99)).data == b"once "
+    # Nor does it run on: a further command need not wait until the program has slept.
+    further = await sandboxes.shell(turn.session_id, "echo further", timeout_s=20)
+    assert (further.verdict, further.output) == ("ok", "further\n")
 
 
 async def test_numbers_go_on_after_a_process_was_killed(fleet, eventually):

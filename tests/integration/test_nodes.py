@@ -163,10 +163,10 @@ async def test_every_turn_of_a_machine_that_says_nothing_ends_without_anyone_ask
 
 async def test_a_session_keeps_its_workspace_when_it_moves_and_gets_another_when_it_is_lost(first, second, eventually):
     there = RemoteSandboxes("nodes")
-    while there._homes.get("s1") != SANDBOX_PREFIX + second.id:
+    while there._homes.get("s1", ("",))[0] != SANDBOX_PREFIX + second.id:
         # It is on this driver's machine, or on one that is chosen by the session's id: asked until it is the second.
         there = RemoteSandboxes("nodes")
-        there._homes["s1"] = SANDBOX_PREFIX + second.id
+        there._settle("s1", SANDBOX_PREFIX + second.id)
         await there.write("s1", "a.txt", b"kept")
 
     elsewhere = RemoteSandboxes("nodes")

@@ -1,6 +1,7 @@
 """What only bubblewrap promises: its root filesystem, its control groups, and the death of its host."""
 
 import asyncio
+import errno
 import gc
 import importlib.util
 import json
@@ -212,6 +213,21 @@ async def test_workspace_that_does_not_fit_in_memory_is_refused(cache):
     backend = BubblewrapBackend(cache)
     with pytest.raises(SandboxUnavailable, match="more memory or less workspace"):
         await backend.create(Limits(memory_bytes=64 << 20, workspace_bytes=64 << 20))
+    await backend.aclose()
+
+
+async def test_machine_out_of_open_files_is_told_as_any_other_lack(cache, limits, monkeypatch):
+    def full():
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    backend = BubblewrapBackend(cache)
+    await (await backend.create(limits)).destroy()
+    with monkeypatch.context() as patched:
+        patched.setattr("actors.sandbox.bubblewrap.socket.socketpair", full)
+        with pytest.raises(SandboxUnavailable, match="Too many open files"):
+            await backend.create(limits)
+
+    await (await backend.create(limits)).destroy()
     await backend.aclose()
 
 

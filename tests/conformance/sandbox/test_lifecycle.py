@@ -75,6 +75,21 @@ async def test_release_while_a_command_runs(host, processes, eventually, marker)
     assert processes(marker) == []
 
 
+async def test_after_an_interrupt_the_next_command_need_not_wait(host, processes, eventually, marker):
+    """The caller of the first is dead and tells nothing: another speaks for the session."""
+    await host.write("s", "note", b"kept")
+    running = asyncio.create_task(host.shell("s", f"{marker} & {marker}", timeout_s=60))
+    await eventually(lambda: len(processes(marker)) >= 2)
+
+    await host.interrupt("s")
+
+    assert processes(marker) == []
+    assert (await running).verdict == "cancelled"
+    after = await host.shell("s", "cat note", timeout_s=10)
+    assert (after.verdict, after.output) == ("ok", "kept")
+    assert after.wall_s < 5
+
+
 async def test_close_ends_all(host, processes, eventually, marker):
     async with asyncio.TaskGroup() as group:
         calls = [group.create_task(host.shell(f"s{n}", marker, timeout_s=60)) for n in range(3)]

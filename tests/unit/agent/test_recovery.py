@@ -10,7 +10,15 @@ import pytest
 from actors.agent.orders import Edit, Resolve
 from actors.agent.sessions import TurnResult
 from actors.agent.state import OUTCOME_UNKNOWN
-from actors.core.errors import Draining, Fenced, GreenroomError, ModelUnavailable, SessionBusy, SessionLost
+from actors.core.errors import (
+    Draining,
+    Fenced,
+    GreenroomError,
+    ModelUnavailable,
+    SandboxUnavailable,
+    SessionBusy,
+    SessionLost,
+)
 from actors.core.events import ToolCompleted, ToolOutcomeUnknown, TurnCompleted, TurnFailed, UsageUpdated
 from actors.llm.base import TextDelta
 from actors.testing import ScriptedLLM, calls, says
@@ -102,6 +110,111 @@ async def test_a_tool_that_was_running_is_not_run_again(
     told = llm.requests[0].messages
     assert OUTCOME_UNKNOWN in [message.content for message in told]
     check_openai(told)
+
+
+class Stubborn(FakeSandboxes):
+    """Stops what runs only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(hanging=["sleep"])
+        self.may_stop = asyncio.Event()
+
+    async def interrupt(self, session_id: str) -> None:
+        await self.may_stop.wait()
+        await super().interrupt(session_id)
+
+
+async def killed_in_a_tool(world: Any, until: Callable[..., Any], sandboxes: FakeSandboxes, *wanted: Any) -> Any:
+    """The message, and what its tool still runs: the sandbox hears nothing of the death of whoever asked."""
+    dead = world.host(ScriptedLLM([calls(("run_shell", {"command": "sleep"}), *wanted)]), sandboxes=sandboxes)
+    command = world.submit()
+    await dead.submit(command)
+    await until(lambda: len(sandboxes.runs) == 1)
+    await world.die(dead)
+    left = asyncio.create_task(sandboxes.shell("sess_1", "sleep", timeout_s=300))
+    await until(lambda: len(sandboxes.runs) == 2)
+    return command, left
+
+
+async def test_what_a_lost_tool_runs_is_stopped_before_another_tool_runs(world: Any, until: Callable[..., Any]) -> None:
+    sandboxes = Stubborn()
+    command, left = await killed_in_a_tool(world, until, sandboxes)
+    llm = ScriptedLLM([calls(("run_shell", {"command": "next"})), says("Done.")])
+    host = world.host(llm, sandboxes=sandboxes)
+    await host.wake("sess_1")
+    await until(lambda: len(llm.requests) == 1)  # the model need not wait for it
+    await until(lambda: bool(host._sessions["sess_1"].log.state.running.open_calls()))
+    assert [run.source for run in sandboxes.runs] == ["sleep", "sleep"]
+    sandboxes.may_stop.set()
+    assert (await asyncio.wait_for(left, 5)).verdict == "cancelled"
+    assert (await settled(host, world, command)).message == "Done."
+    assert [run.source for run in sandboxes.runs] == ["sleep", "sleep", "next"]
+    assert sandboxes.interrupted == ["sess_1"]
+
+
+@pytest.mark.parametrize("end", ["cancel", "recovery_limit"])
+async def test_what_a_lost_tool_runs_is_stopped_when_its_turn_goes_no_further(
+    world: Any, until: Callable[..., Any], end: str
+) -> None:
+    sandboxes = FakeSandboxes(hanging=["sleep"])
+    command, left = await killed_in_a_tool(world, until, sandboxes)
+    host = world.host(ScriptedLLM([[asyncio.Event()]]), sandboxes=sandboxes, turn_max_recoveries=int(end == "cancel"))
+    result = await (
+        host.cancel("sess_1", "user_1", command.turn_id) if end == "cancel" else host.chat(command, wait_s=5)
+    )
+    assert result.status == {"cancel": "cancelled", "recovery_limit": "failed"}[end]
+    assert (await asyncio.wait_for(left, 5)).verdict == "cancelled"
+
+
+async def test_the_next_recovery_stops_what_the_one_before_it_did_not_come_to(
+    world: Any, until: Callable[..., Any]
+) -> None:
+    sandboxes = Stubborn()
+    command, left = await killed_in_a_tool(world, until, sandboxes)
+    llm = ScriptedLLM([[asyncio.Event()]])
+    second = world.host(llm, sandboxes=sandboxes)
+    await second.wake("sess_1")
+    await until(lambda: llm.open == 1)
+    await world.die(second)
+    fresh = FakeSandboxes()
+    assert (await settled(world.host(ScriptedLLM([says("Done.")]), sandboxes=fresh), world, command)).message == "Done."
+    await until(lambda: fresh.interrupted == ["sess_1"])
+    sandboxes.may_stop.set()
+    assert (await asyncio.wait_for(left, 5)).verdict == "cancelled"
+
+
+async def test_a_recovery_goes_on_without_the_sandbox(world: Any, until: Callable[..., Any], logs: list[Any]) -> None:
+    command, left = await killed_in_a_tool(world, until, FakeSandboxes(hanging=["sleep"]))
+    left.cancel()
+    away = FakeSandboxes(unavailable=SandboxUnavailable("away"))
+    host = world.host(ScriptedLLM([calls(("run_shell", {"command": "next"})), says("Sorry.")]), sandboxes=away)
+    assert (await settled(host, world, command)).message == "Sorry."
+    assert away.interrupted == ["sess_1"]
+    assert [log["session_id"] for log in logs if log["event"] == "a lost tool could not be stopped"] == ["sess_1"]
+
+
+async def test_a_recovery_waits_for_no_sandbox_for_ever(
+    world: Any, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.agent.tool_calls.STOP_S", 0.01)
+    sandboxes = Stubborn()
+    command, left = await killed_in_a_tool(world, until, sandboxes, ("run_shell", {"command": "next"}))
+    host = world.host(ScriptedLLM([says("Done.")]), sandboxes=sandboxes)
+    assert (await settled(host, world, command)).message == "Done."
+    assert [run.source for run in sandboxes.runs] == ["sleep", "sleep", "next"]
+    left.cancel()
+
+
+async def test_without_a_tool_that_ran_no_sandbox_is_asked(world: Any, until: Callable[..., Any]) -> None:
+    llm = ScriptedLLM([[asyncio.Event()]])
+    dead = world.host(llm)
+    command = world.submit()
+    await dead.submit(command)
+    await until(lambda: llm.open == 1)
+    await world.die(dead)
+    sandboxes = FakeSandboxes()
+    await settled(world.host(ScriptedLLM([says("back")]), sandboxes=sandboxes), world, command)
+    assert sandboxes.interrupted == []
 
 
 async def test_what_was_finished_is_not_repeated(world: Any, until: Callable[..., Any]) -> None:

@@ -55,7 +55,7 @@ class FakeSandbox:
 
 
 class FakeBackend:
-    """Makes FakeSandboxes. `gate` holds back creation; `failures` is how many creations fail from now on."""
+    """Makes FakeSandboxes. `gate` holds back creation; `failures` creations from now on fail with `failure`."""
 
     def __init__(self):
         self.made: list[FakeSandbox] = []
@@ -63,6 +63,7 @@ class FakeBackend:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failures = 0
+        self.failure: Exception = SandboxUnavailable("the machine is full")
         self.closed = False
         self.creating = 0
 
@@ -74,7 +75,7 @@ class FakeBackend:
         await self.gate.wait()
         if self.failures:
             self.failures -= 1
-            raise SandboxUnavailable("the machine is full")
+            raise self.failure
         self.made.append(FakeSandbox(len(self.made)))
         return self.made[-1]
 

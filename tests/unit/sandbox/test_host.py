@@ -1,6 +1,7 @@
 """Leases, warm sandboxes and refusals of the host, over sandboxes that run nothing."""
 
 import asyncio
+import errno
 
 import pytest
 
@@ -79,6 +80,90 @@ async def test_release_while_it_is_made_leaves_nothing(host, backend, until):
     assert (await host.status()).leased == 0
 
 
+async def hang(*_args, **_options):
+    await asyncio.Event().wait()
+
+
+async def test_interrupt_ends_the_commands_of_the_session_and_leaves_the_sandbox(host, backend, until):
+    await host.write("a", "f", b"1")
+    await host.list("b")
+    answer, backend.made[0].shell = backend.made[0].shell, hang
+    backend.made[1].shell = hang
+    calls = [asyncio.create_task(host.shell(session, "x", timeout_s=60)) for session in ("a", "a", "b")]
+    await until(lambda: [len(lease.commands) for lease in host._leases.values()] == [2, 1])
+
+    await host.interrupt("a")
+
+    assert [call.done() for call in calls] == [True, True, False]
+    assert [(await call).verdict for call in calls[:2]] == ["cancelled", "cancelled"]
+    backend.made[0].shell = answer
+    assert (await host.shell("a", "y", timeout_s=1)).output == "sandbox 0"
+    assert (await host.read("a", "f", max_bytes=9)).data == b"1"
+    await host.interrupt("b")
+    assert (await calls[2]).verdict == "cancelled"
+
+
+async def test_interrupt_ends_a_command_whose_sandbox_is_being_made(host, backend, until):
+    backend.gate.clear()
+    call = asyncio.create_task(host.shell("a", "x", timeout_s=60))
+    await until(lambda: backend.creating)
+
+    await host.interrupt("a")
+
+    assert (await call).verdict == "cancelled"
+    assert (await host.status()).leased == 0
+
+
+async def test_interrupt_where_nothing_runs_makes_nothing(host, backend):
+    await host.interrupt("nobody")
+    await host.list("idle")
+    await host.interrupt("idle")
+    assert len(backend.made) == 1
+    assert not await host.holds("nobody")
+
+
+async def test_a_second_interrupt_does_not_cut_the_first_short(host, backend, until):
+    """Cancelled once more, a command would be over before what it started is dead."""
+    dying, dead = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_die(*_args, **_options):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            dying.set()
+            await dead.wait()
+            raise
+
+    await host.list("a")
+    backend.made[0].shell = slow_to_die
+    call = asyncio.create_task(host.shell("a", "x", timeout_s=60))
+    await until(lambda: host._leases["a"].commands)
+    await asyncio.sleep(0)
+    first = asyncio.create_task(host.interrupt("a"))
+    await dying.wait()
+    second = asyncio.create_task(host.interrupt("a"))
+    await asyncio.wait({first, second, call}, timeout=0.05)
+
+    assert [task.done() for task in (first, second, call)] == [False, False, False]
+    dead.set()
+    await first
+    await second
+    assert (await call).verdict == "cancelled"
+
+
+async def test_a_caller_that_is_cancelled_itself_is_told_so(host, backend, until):
+    await host.list("a")
+    backend.made[0].shell = hang
+    call = asyncio.create_task(host.shell("a", "x", timeout_s=60))
+    await until(lambda: host._leases["a"].commands)
+
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert not host._leases["a"].commands
+
+
 async def test_no_more_than_the_limit_are_leased(host):
     await host.list("a")
     await host.list("b")
@@ -151,8 +236,27 @@ async def test_dead_warm_one_is_not_handed_out(warm_host, backend):
     assert backend.made[0].destroyed
 
 
-async def test_refill_that_fails_is_tried_again_with_the_next_lease(warm_host, backend, clock, until):
-    backend.failures = 1
+async def test_who_gives_up_while_a_warm_one_is_asked_leaves_nothing(warm_host, backend):
+    asked = asyncio.Event()
+
+    async def silent(*_args, **_options):
+        asked.set()
+        await asyncio.Event().wait()
+
+    backend.made[0].list = silent
+    call = asyncio.create_task(warm_host.shell("a", "x", timeout_s=1))
+    await asked.wait()
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert backend.made[0].destroyed
+    assert (await warm_host.status()).leased == 0
+
+
+@pytest.mark.parametrize("failure", [SandboxUnavailable("full"), OSError(errno.EMFILE, "Too many open files")])
+async def test_refill_that_fails_is_tried_again_with_the_next_lease(warm_host, backend, clock, until, failure):
+    backend.failures, backend.failure = 1, failure
     await warm_host.list("a")
     await until(lambda: not backend.failures)
     await clock.sleeping(2)  # the reaper and the refill's pause
@@ -174,6 +278,27 @@ async def test_idle_ones_end_and_busy_ones_stay(warm_host, backend, clock, until
 
     assert not used.destroyed
     assert (await warm_host.status()).leased == 1
+
+
+async def test_one_that_cannot_be_destroyed_does_not_keep_others_from_ending(warm_host, backend, clock, until):
+    async def refuse():
+        raise OSError(errno.EBUSY, "busy")
+
+    await warm_host.list("stuck")
+    await warm_host.list("idle")
+    backend.made[0].destroy = refuse
+    for _ in range(4):
+        await clock.sleeping(1)
+        clock.advance(25)
+    await until(lambda: backend.made[1].destroyed)
+
+    await warm_host.list("later")
+    await until(lambda: len(warm_host._warm) == 2)
+    later = next(sandbox for sandbox in backend.made[2:] if sandbox not in warm_host._warm)
+    for _ in range(5):
+        await clock.sleeping(1)
+        clock.advance(25)
+    await until(lambda: later.destroyed)
 
 
 async def test_long_call_is_not_idleness(warm_host, backend, clock, until):
@@ -241,5 +366,6 @@ async def test_open_refuses_weaker_isolation_by_name_and_fix(backend, clock, lev
             await call
         assert caught.value.details["missing"] == [["user namespaces", "allow them"]]
     assert (await sandboxes.status()).capability.level is level
+    await sandboxes.interrupt("a")
     await sandboxes.release("a")
     await sandboxes.aclose()

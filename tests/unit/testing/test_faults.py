@@ -337,6 +337,8 @@ async def test_sandboxes_without_faults_are_the_sandboxes():
     assert (await sandboxes.read("sess_1", "a.txt", max_bytes=10)).data == b"data"
     assert [info.path for info in await sandboxes.list("sess_1")] == ["a.txt"]
     assert (await sandboxes.status()).leased == 1
+    await sandboxes.interrupt("sess_1")
+    assert inner.interrupted == ["sess_1"]
     await sandboxes.release("sess_1")
     assert (await sandboxes.status()).leased == 0
 
