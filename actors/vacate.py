@@ -81,6 +81,8 @@ async def _on(node_id: str, register: Register, names: tuple[str, ...]) -> tuple
         except (GreenroomError, TimeoutError, NotRegistered):
             register.doubt(name)
             return False
+        except HeadAway:
+            return True  # nobody knows now: it is asked for again while there is time
 
     async with asyncio.TaskGroup() as group:
         asked = {name: group.create_task(ask(name)) for name in names}
