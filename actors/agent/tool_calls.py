@@ -134,6 +134,6 @@ class ToolCalls:
     async def _interrupt(self, session_id: str) -> None:
         try:
             async with asyncio.timeout(STOP_S):
-                await self._sandboxes.interrupt(session_id)
+                await self._guard.sandboxes.interrupt(session_id)
         except Exception as error:  # noqa: BLE001 - whatever it is, the turn goes on without
             self._logger.warning("a lost tool could not be stopped", session_id=session_id, error=repr(error))

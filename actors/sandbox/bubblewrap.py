@@ -128,7 +128,7 @@ class BubblewrapBackend:
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            raise _unavailable(diagnose(f"launcher: {error}")) from error
+            raise unavailable(diagnose(f"launcher: {error}")) from error
         starting = self._starter.submit(self._start, ground, limits, theirs)
         try:
             jail = await asyncio.shield(asyncio.wrap_future(starting))

@@ -186,6 +186,9 @@ class GuardedSandboxes:
     async def copy(self, source: str, target: str) -> CopyResult:
         return await self._sandboxes.copy(source, target)
 
+    async def interrupt(self, session_id: str) -> None:
+        await self._sandboxes.interrupt(session_id)
+
     async def release(self, session_id: str) -> None:
         await self._sandboxes.release(session_id)
 
