@@ -16,8 +16,6 @@ from .core.errors import NotHere
 SLACK_S = 2.0
 """Clocks that differ by less cost no refusal."""
 
-_CLOCK = "clock"
-
 
 class Leaves:
     """What a caller knows of the clocks of hosts."""
@@ -32,8 +30,8 @@ class Leaves:
 
     def learn(self, host: str, error: BaseException) -> None:
         """From the refusal of a host that a call came too late for."""
-        if isinstance(error, NotHere) and _CLOCK in error.details:
-            self._ahead_s[host] = error.details[_CLOCK] - self._clock.now().timestamp()
+        if isinstance(error, NotHere) and "clock" in error.details:
+            self._ahead_s[host] = error.details["clock"] - self._clock.now().timestamp()
 
 
 def check_leave(until: float | None, clock: Clock, session_id: str) -> bool:
@@ -44,5 +42,5 @@ def check_leave(until: float | None, clock: Clock, session_id: str) -> bool:
     if until is None:
         return False
     if (now := clock.now().timestamp()) > until:
-        raise NotHere(session_id=session_id, **{_CLOCK: now})
+        raise NotHere(session_id=session_id, clock=now)
     return True
