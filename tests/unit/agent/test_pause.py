@@ -184,9 +184,10 @@ async def test_resumed_while_its_pausing_is_being_written_it_goes_on_whoever_die
     await until(lambda: line.waiting == 1)  # the answer and `turn.waiting`
     resumed = asyncio.create_task(_outcome(resume(host)))
     while "session.resumed" not in (await world.types()):
+        sent = len(line.appends)
         line.release()
         line.hold()  # one more may pass
-        await until(lambda: line.waiting == 1)
+        await until(lambda sent=sent: len(line.appends) > sent)  # the next is sent when that one is written
     assert (await world.types())[-2:] == ["turn.waiting", "session.resumed"]
     assert await world.journal.unfinished(limit=10) == ("sess_1",)
     await world.die(host)
