@@ -91,22 +91,34 @@ async def test_readers_that_leave_hold_nothing(make_edge, read_until):
 
 
 async def test_a_deleted_session_ends_its_streams(make_edge, parse):
+    """The stream of the turn by the turn's own end, which the deletion brings about; the session's by an error."""
     gate = asyncio.Event()
     edge = await make_edge(ScriptedLLM([[TextDelta("Wait"), gate]]), delta_interval_s=0, sse_heartbeat_s=0.2)
-    got = b""
+    begun, whole = asyncio.Event(), asyncio.Event()
 
-    async with (
-        asyncio.timeout(10),
-        edge.streaming.stream("POST", "/api/v1/chat", json={"message": "Hi", "stream": True}) as response,
-    ):
-        async for chunk in response.aiter_raw():
-            got += chunk
-            if b"Wait" in chunk:
-                await edge.http.delete(f"/api/v1/sessions/{response.headers['x-session-id']}")
+    async def read(method: str, path: str, body: dict | None, seen: asyncio.Event) -> bytes:
+        got = b""
+        async with edge.streaming.stream(method, path, json=body, headers=SSE) as response:
+            async for chunk in response.aiter_raw():
+                got += chunk
+                if b"Wait" in got:
+                    seen.set()
+        return got
 
-    last = parse(got)[-1]
+    async with asyncio.timeout(10):
+        of_turn = asyncio.create_task(read("POST", "/api/v1/chat", {"message": "Hi", "stream": True}, begun))
+        await begun.wait()
+        (opened,) = (await edge.http.get("/api/v1/sessions")).json()["data"]
+        path = f"/api/v1/sessions/{opened['id']}"
+        of_session = asyncio.create_task(read("GET", f"{path}/events", None, whole))
+        await whole.wait()
+        assert (await edge.http.delete(path)).status_code == 204
+        turn, session = await of_turn, await of_session
+
+    assert parse(turn)[-1].event == "turn.cancelled"
+    last = parse(session)[-1]
     assert (last.event, last.json()["code"]) == ("error", "session_not_found")
-    assert b"\nid: " not in got.partition(b"event: error")[2]
+    assert b"\nid: " not in session.partition(b"event: error")[2]
 
 
 async def test_a_sleeping_session_that_is_deleted_ends_its_streams(make_edge, parse):
