@@ -299,12 +299,16 @@ class Directory:
         for name in list(self._hosts):
             # Asked again for each: while one is ended, another may get a session.
             if name in empty(self._hosts) and self._warm.spare(name, self._hosts, machines):
-                self._remove(name)
+                # It gets nothing new, and counts among those that the machine may run until it is gone.
+                self._hosts[name].draining = True
                 await self._fleet.stop(name)
-        room = self._max_per_node * len(machines) - staying(self._hosts)
+                self._remove(name)
         try:
-            for _ in range(min(self._warm.missing(self._hosts, machines), room)):
+            for _ in range(self._warm.missing(self._hosts, machines)):
                 async with self._growing:
+                    # Seen in here: a session that needed one may have started it meanwhile.
+                    if staying(self._hosts) >= self._max_per_node * len(machines):
+                        return
                     await self._start()
         except AtCapacity as error:
             self._logger.warning("not enough session actors are warm", reason=error.message)

@@ -683,3 +683,36 @@ async def test_a_host_that_has_to_go_is_replaced(make: Any) -> None:
     await directory.tend()
     assert fleet.started == 1
     assert fleet.stopped == []
+
+
+async def test_a_machine_never_gets_more_hosts_than_it_may_run_however_many_ask(make: Any) -> None:
+    """A session that needs a host and the care for the warm number start one each, at the same moment."""
+    fleet = FakeFleet("a")
+    directory = make(fleet, warm=1, most=2, each=1)
+    await directory.tend()
+    await arrive(directory, fleet, "sess_1")
+    await directory.look()
+    fleet.slow.clear()
+    needed = asyncio.create_task(directory.locate("sess_2"))
+    await asyncio.sleep(0)
+    caring = asyncio.create_task(directory.keep_warm())
+    await asyncio.sleep(0)
+    fleet.slow.set()
+    await asyncio.gather(needed, caring)
+    assert len(fleet.resident) == 2
+
+
+async def test_a_host_that_is_being_ended_counts_until_it_is_gone_and_gets_nothing(make: Any) -> None:
+    fleet = FakeFleet("a", "b")
+    directory = make(fleet, warm=1, most=2)
+    await directory.look()
+    placed: list[str] = []
+
+    async def meanwhile() -> None:
+        placed.append(await directory.locate("sess_1"))
+
+    fleet.on_stop = meanwhile
+    await directory.keep_warm()
+    assert placed != []
+    assert placed[0] not in fleet.stopped
+    assert fleet.started == 0
