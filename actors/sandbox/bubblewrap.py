@@ -6,45 +6,35 @@ root that is mapped inside may write the host's kernel settings.
 
 import asyncio
 import contextlib
-import logging
 import os
 import platform
-import secrets
 import socket
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.clock import Clock, SystemClock
-from ..core.errors import SandboxUnavailable
 from .agent_sandbox import AgentSandbox
 from .base import Capability, Level, Limits, Missing
 from .canary import HIDDEN, diagnose, findings, program
 from .cgroups import ControlGroups, Surroundings, find_control_groups
 from .channel import AgentChannel, ChannelClosed
 from .egress import Egress, Outlet, outlet_of
+from .ground import Ground
+from .host_users import HostUsers
 from .inside.bridge import FOLDER
-from .interior import (
-    CANARY_LIMITS,
-    FIRST_UID,
-    UID_COUNT,
-    agent_program,
-    check_workspace_fits,
-    environment,
-    writable_folders,
-)
+from .interior import CANARY_LIMITS, agent_program, check_workspace_fits, environment, writable_folders
 from .jail import Jail, Launch, process_limits
 from .rootfs import CannotBuild, RootFs, default_cache, ensure_rootfs
 from .seccomp import filter_for
-from .unavailable import missing_of, unavailable
+from .unavailable import reported, unavailable
 
 NAME = "bubblewrap"
 _START_S = 20.0
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Ground:
+class _Shared:
     """What all sandboxes of a backend share."""
 
     rootfs: RootFs
@@ -65,32 +55,24 @@ class BubblewrapBackend:
         self._egress = egress
         # A sandbox dies with the thread that started it: this one lives as long as the backend.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-starter")
-        self._preparing = asyncio.Lock()  # guards `_ground`, which is prepared once
-        self._ground: _Ground | None = None
+        self._ground = Ground(lambda: _prepare(self._cache))
         self._jails: set[Jail] = set()
-        self._next_uid = secrets.randbelow(UID_COUNT)
-        self._closed = False
+        self._users = HostUsers()
 
     async def probe(self) -> Capability:
-        try:
-            return await self._probe()
-        except SandboxUnavailable as error:
-            return Capability(NAME, Level.NONE, missing=missing_of(error))
-        except Exception as error:  # noqa: BLE001  a probe reports; nobody is there to catch what it raises
-            _log.exception("the sandbox probe failed")
-            return Capability(NAME, Level.NONE, missing=(Missing("a sandbox", f"the probe failed: {error!r}"),))
+        return await reported(NAME, self._probe)
 
     async def create(self, limits: Limits) -> AgentSandbox:
         check_workspace_fits(limits)
-        ground = await self._prepare()
+        ground = await self._ground.get()
         sandbox, _ = await self._create(ground, limits)
         return sandbox
 
     async def build(self) -> str:
-        return str((await self._prepare()).rootfs.root)
+        return str((await self._ground.get()).rootfs.root)
 
     async def aclose(self) -> None:
-        self._closed = True
+        self._ground.close()
         if self._egress:
             self._egress.close()
         jails, self._jails = self._jails, set()
@@ -100,7 +82,7 @@ class BubblewrapBackend:
         self._starter.shutdown(wait=False)
 
     async def _probe(self) -> Capability:
-        ground = await self._prepare()
+        ground = await self._ground.get()
         sandbox, uid = await self._create(ground, CANARY_LIMITS)
         try:
             hidden = [*HIDDEN, str(ground.rootfs.root), str(self._cache), __file__]
@@ -118,23 +100,12 @@ class BubblewrapBackend:
         domains = self._egress.rules.domains if self._egress else ()
         return Capability(NAME, Level.NAMESPACE, limits, missing, domains)
 
-    async def _prepare(self) -> _Ground:
-        if self._closed:
-            raise SandboxUnavailable("The sandbox backend is closed.")
-        async with self._preparing:
-            if self._ground is None:
-                try:
-                    self._ground = await asyncio.to_thread(_prepare, self._cache)
-                except CannotBuild as error:
-                    raise unavailable(error.missing) from error
-            return self._ground
-
-    async def _create(self, ground: _Ground, limits: Limits) -> tuple[AgentSandbox, int]:
+    async def _create(self, ground: _Shared, limits: Limits) -> tuple[AgentSandbox, int]:
         """A ready sandbox, and the host user that it runs as."""
         async with outlet_of(self._egress) as outlet:
             return await self._create_with(outlet, ground, limits)
 
-    async def _create_with(self, outlet: Outlet | None, ground: _Ground, limits: Limits) -> tuple[AgentSandbox, int]:
+    async def _create_with(self, outlet: Outlet | None, ground: _Shared, limits: Limits) -> tuple[AgentSandbox, int]:
         self._jails = {jail for jail in self._jails if not jail.ended}
         try:
             ours, theirs = socket.socketpair()
@@ -161,9 +132,9 @@ class BubblewrapBackend:
             raise
         return AgentSandbox(channel, jail, limits, clock=self._clock, way_out=outlet), uid
 
-    def _start(self, ground: _Ground, limits: Limits, control: socket.socket, outlet: Outlet | None) -> Jail:
+    def _start(self, ground: _Shared, limits: Limits, control: socket.socket, outlet: Outlet | None) -> Jail:
         group = None
-        uid = self._take_uid() if os.geteuid() == 0 else None
+        uid = self._users.take() if os.geteuid() == 0 else None
         with control:
             try:
                 if outlet and uid is not None:
@@ -190,23 +161,19 @@ class BubblewrapBackend:
         self._jails.add(jail)
         return jail
 
-    def _take_uid(self) -> int:
-        self._next_uid = (self._next_uid + 1) % UID_COUNT
-        return FIRST_UID + self._next_uid
-
     def _end_unwanted(self, starting: "Future[Jail]") -> None:
         if not starting.cancelled() and not starting.exception():
             with contextlib.suppress(RuntimeError):  # the backend is closed and has ended it
                 self._starter.submit(starting.result().end)
 
 
-def _prepare(cache: Path) -> _Ground:
+def _prepare(cache: Path) -> _Shared:
     seccomp = filter_for()
     if seccomp is None:
         raise CannotBuild(f"a system call filter for {platform.machine()}", "use a machine with x86_64 or aarch64")
     groups = find_control_groups(Surroundings.of_this_process())
     groups.remove_leftovers()
-    return _Ground(ensure_rootfs(cache), groups, seccomp)
+    return _Shared(ensure_rootfs(cache), groups, seccomp)
 
 
 def _options(rootfs: RootFs, limits: Limits, outlet: Outlet | None) -> list[str]:
