@@ -161,6 +161,8 @@ class GuardedSandboxes:
     async def write(self, session_id: str, path: str, data: bytes) -> None:
         rules = self._guard.policy.files
         detail = {"path": path, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        # By its name and size first: what cannot be allowed wherever it leads makes no sandbox. Then by where it
+        # leads, which only the sandbox knows, because tool code may have put a link there.
         refusal = path_refusal(place(path), rules) or size_refusal(path, len(data), rules)
         if not refusal:
             found = await self._sandboxes.stat(session_id, path)
