@@ -123,13 +123,15 @@ class BubblewrapBackend:
 
     def _start(self, ground: _Shared, limits: Limits, control: socket.socket) -> Jail:
         group = None
+        # Where a control group counts processes, it is the one that refuses, because it tells of it.
+        processes = limits.pids + (2 if "pids" in ground.groups.places else 1)
         with control:
             try:
                 group = ground.groups.create(limits)
                 launch = Launch(
                     bwrap=ground.rootfs.bwrap,
                     options=_options(ground.rootfs, limits),
-                    command=(ground.rootfs.python, "-I", "-c", agent_program(), str(limits.pids + 1)),
+                    command=(ground.rootfs.python, "-I", "-c", agent_program(), str(processes)),
                     seccomp=ground.seccomp,
                     limits=process_limits(
                         file_bytes=limits.file_bytes,

@@ -27,6 +27,7 @@ from .docker_streams import ContainerStreams
 from .ground import Ground
 from .host_users import HostUsers
 from .interior import CANARY_LIMITS, ENVIRONMENT, WORKSPACE, agent_program, check_workspace_fits
+from .room import Room
 from .rootfs import CannotBuild, default_cache
 from .unavailable import reported, unavailable
 
@@ -174,7 +175,8 @@ class DockerBackend:
 
     def _start(self, ground: _Shared, limits: Limits, uid: int) -> tuple[Container, socket.socket]:
         # Among users of a remapped range the number of processes would be counted over all sandboxes together.
-        processes = _REMAPPED_PIDS if ground.facts.remaps_users else limits.pids + 1
+        # Else one more than the control group's, which then is the one that refuses, and counts it.
+        processes = _REMAPPED_PIDS if ground.facts.remaps_users else limits.pids + 2
         started = ground.engine.start(
             ground.image.name,
             [ground.image.python, "-I", "-c", agent_program(answers_fd=1), str(processes)],
@@ -188,7 +190,8 @@ class DockerBackend:
             labels={LABEL: self._owner},
         )
         group = group_of(started.pid, started.id, Surroundings.of_this_process())
-        container = Container(ground.engine, started.id, group)
+        # Only of a group that bears its name: the number of its process may be that of another place's numbering.
+        container = Container(ground.engine, started.id, group, Room.of(started.pid) if group else None)
         self._containers.add(container)
         if self._closed:
             started.streams.close()

@@ -227,12 +227,12 @@ class FaultySandboxes:
         )
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult:
         return await self._run(
             "python",
             session_id,
-            lambda: self._sandboxes.python(session_id, code, timeout_s=timeout_s, on_output=on_output),
+            lambda: self._sandboxes.python(session_id, code, timeout_s=timeout_s, on_output=on_output, keep=keep),
         )
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
