@@ -145,7 +145,10 @@ class Settings(BaseSettings):
             r"rm\s+-rf\s+",
             r"sudo\s+",
             r"chmod\s+777",
-            r">\s*\/dev\/null",
+            # One stream thrown away is everyday; a command that says nothing at all is what the pattern is for.
+            r"(?:&>>?|>&)\s*\/dev\/null",
+            r">\s*\/dev\/null\s+2>>?\s*(?:&\s*1|\/dev\/null)",
+            r"2>>?\s*\/dev\/null\s+1?>>?\s*(?:&\s*2|\/dev\/null)",
             r"\|\s*bash",
             r"eval\s*\(",
             r"exec\s*\(",

@@ -6,43 +6,33 @@ root that is mapped inside may write the host's kernel settings.
 
 import asyncio
 import contextlib
-import logging
 import os
 import platform
-import secrets
 import socket
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.clock import Clock, SystemClock
-from ..core.errors import SandboxUnavailable
 from .agent_sandbox import AgentSandbox
 from .base import Capability, Level, Limits, Missing
 from .canary import HIDDEN, diagnose, findings, program
 from .cgroups import ControlGroups, Surroundings, find_control_groups
 from .channel import AgentChannel, ChannelClosed
-from .interior import (
-    CANARY_LIMITS,
-    ENVIRONMENT,
-    FIRST_UID,
-    UID_COUNT,
-    agent_program,
-    check_workspace_fits,
-    writable_folders,
-)
+from .ground import Ground
+from .host_users import HostUsers
+from .interior import CANARY_LIMITS, ENVIRONMENT, agent_program, check_workspace_fits, writable_folders
 from .jail import Jail, Launch, process_limits
 from .rootfs import CannotBuild, RootFs, default_cache, ensure_rootfs
 from .seccomp import filter_for
-from .unavailable import missing_of, unavailable
+from .unavailable import reported, unavailable
 
 NAME = "bubblewrap"
 _START_S = 20.0
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Ground:
+class _Shared:
     """What all sandboxes of a backend share."""
 
     rootfs: RootFs
@@ -61,32 +51,24 @@ class BubblewrapBackend:
         self._clock = clock or SystemClock()
         # A sandbox dies with the thread that started it: this one lives as long as the backend.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-starter")
-        self._preparing = asyncio.Lock()  # guards `_ground`, which is prepared once
-        self._ground: _Ground | None = None
+        self._ground = Ground(lambda: _prepare(self._cache))
         self._jails: set[Jail] = set()
-        self._next_uid = secrets.randbelow(UID_COUNT)
-        self._closed = False
+        self._users = HostUsers()
 
     async def probe(self) -> Capability:
-        try:
-            return await self._probe()
-        except SandboxUnavailable as error:
-            return Capability(NAME, Level.NONE, missing=missing_of(error))
-        except Exception as error:  # noqa: BLE001  a probe reports; nobody is there to catch what it raises
-            _log.exception("the sandbox probe failed")
-            return Capability(NAME, Level.NONE, missing=(Missing("a sandbox", f"the probe failed: {error!r}"),))
+        return await reported(NAME, self._probe)
 
     async def create(self, limits: Limits) -> AgentSandbox:
         check_workspace_fits(limits)
-        ground = await self._prepare()
+        ground = await self._ground.get()
         sandbox, _ = await self._create(ground, limits)
         return sandbox
 
     async def build(self) -> str:
-        return str((await self._prepare()).rootfs.root)
+        return str((await self._ground.get()).rootfs.root)
 
     async def aclose(self) -> None:
-        self._closed = True
+        self._ground.close()
         jails, self._jails = self._jails, set()
         async with asyncio.TaskGroup() as group:
             for jail in jails:
@@ -94,7 +76,7 @@ class BubblewrapBackend:
         self._starter.shutdown(wait=False)
 
     async def _probe(self) -> Capability:
-        ground = await self._prepare()
+        ground = await self._ground.get()
         sandbox, uid = await self._create(ground, CANARY_LIMITS)
         try:
             hidden = [*HIDDEN, str(ground.rootfs.root), str(self._cache), __file__]
@@ -111,18 +93,7 @@ class BubblewrapBackend:
         missing = tuple(gap for controller, gap in ground.groups.missing.items() if controller != "pids")
         return Capability(NAME, Level.NAMESPACE, limits, missing)
 
-    async def _prepare(self) -> _Ground:
-        if self._closed:
-            raise SandboxUnavailable("The sandbox backend is closed.")
-        async with self._preparing:
-            if self._ground is None:
-                try:
-                    self._ground = await asyncio.to_thread(_prepare, self._cache)
-                except CannotBuild as error:
-                    raise unavailable(error.missing) from error
-            return self._ground
-
-    async def _create(self, ground: _Ground, limits: Limits) -> tuple[AgentSandbox, int]:
+    async def _create(self, ground: _Shared, limits: Limits) -> tuple[AgentSandbox, int]:
         """A ready sandbox, and the host user that it runs as."""
         self._jails = {jail for jail in self._jails if not jail.ended}
         try:
@@ -150,22 +121,24 @@ class BubblewrapBackend:
             raise
         return AgentSandbox(channel, jail, limits, clock=self._clock), uid
 
-    def _start(self, ground: _Ground, limits: Limits, control: socket.socket) -> Jail:
+    def _start(self, ground: _Shared, limits: Limits, control: socket.socket) -> Jail:
         group = None
+        # Where a control group counts processes, it is the one that refuses, because it tells of it.
+        processes = limits.pids + (2 if "pids" in ground.groups.places else 1)
         with control:
             try:
                 group = ground.groups.create(limits)
                 launch = Launch(
                     bwrap=ground.rootfs.bwrap,
                     options=_options(ground.rootfs, limits),
-                    command=(ground.rootfs.python, "-I", "-c", agent_program(), str(limits.pids + 1)),
+                    command=(ground.rootfs.python, "-I", "-c", agent_program(), str(processes)),
                     seccomp=ground.seccomp,
                     limits=process_limits(
                         file_bytes=limits.file_bytes,
                         open_files=limits.open_files,
                         address_space=None if "memory" in ground.groups.places else limits.memory_bytes,
                     ),
-                    uid=self._take_uid() if os.geteuid() == 0 else None,
+                    uid=self._users.take() if os.geteuid() == 0 else None,
                     group=group,
                 )
                 jail = Jail.start(launch, control, lifeline=self._starter)
@@ -176,23 +149,19 @@ class BubblewrapBackend:
         self._jails.add(jail)
         return jail
 
-    def _take_uid(self) -> int:
-        self._next_uid = (self._next_uid + 1) % UID_COUNT
-        return FIRST_UID + self._next_uid
-
     def _end_unwanted(self, starting: "Future[Jail]") -> None:
         if not starting.cancelled() and not starting.exception():
             with contextlib.suppress(RuntimeError):  # the backend is closed and has ended it
                 self._starter.submit(starting.result().end)
 
 
-def _prepare(cache: Path) -> _Ground:
+def _prepare(cache: Path) -> _Shared:
     seccomp = filter_for()
     if seccomp is None:
         raise CannotBuild(f"a system call filter for {platform.machine()}", "use a machine with x86_64 or aarch64")
     groups = find_control_groups(Surroundings.of_this_process())
     groups.remove_leftovers()
-    return _Ground(ensure_rootfs(cache), groups, seccomp)
+    return _Shared(ensure_rootfs(cache), groups, seccomp)
 
 
 def _options(rootfs: RootFs, limits: Limits) -> list[str]:

@@ -8,9 +8,6 @@ from .inventory import AGENT_FOLDER
 
 MIB = 1024 * 1024
 WORKSPACE = "/workspace"
-FIRST_UID = 200_000
-UID_COUNT = 65_536
-"""Host users that sandboxes run as where we may choose: one each, none of which owns a file."""
 
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",

@@ -29,7 +29,7 @@ class FakeSandbox:
         self.commands.append(command)
         return ExecResult(self.verdict, 0, f"sandbox {self.number}")
 
-    async def python(self, code, *, timeout_s, on_output=None):
+    async def python(self, code, *, timeout_s, on_output=None, keep=False):
         return await self.shell(code, timeout_s=timeout_s)
 
     async def read(self, path, *, offset=0, max_bytes):
