@@ -17,7 +17,7 @@ from ..core.ids import NewId
 from ..core.messages import AssistantMessage, ToolCall, ToolSpec, Usage
 from ..core.text import mended, mended_json, storable
 from ..ledger.book import AttemptClosed, AttemptOpened
-from ..llm.base import LLM, Answer, ModelRequest, ReasoningText, Retrying, StreamItem, TextDelta
+from ..llm.base import LLM, Answer, ModelRequest, ReasoningText, Resending, Retrying, StreamItem, TextDelta
 from .log import SessionLog
 from .prompt import messages_for
 from .turn_state import TurnState
@@ -44,7 +44,7 @@ class _Attempt:
     first_token: bool = False
     answer: Answer | None = None
     closed: bool = False
-    """Its ledger row has its end, though it was never sent."""
+    """Its ledger row has its end: it was never sent, or it failed and the next one is not yet sent."""
 
 
 class ModelCall:
@@ -104,14 +104,17 @@ class ModelCall:
             attempt.closed = True
             raise
 
-    async def _again(self, attempt: _Attempt, failed: Retrying, log: SessionLog, turn: TurnState) -> None:
-        """The model client makes another attempt: close the row of the one that failed, and open the next."""
+    def _failed(self, attempt: _Attempt, failed: Retrying, log: SessionLog, turn: TurnState) -> None:
+        """The model client will make another attempt: close the row of the one that failed."""
         now = self._clock.now()
         closed = (
             _free(attempt.id, failed.outcome, now) if failed.free else AttemptClosed(attempt.id, failed.outcome, now)
         )
         self._close(replace(closed, generation_id=failed.generation_id), attempt, log, turn)
-        attempt.id, attempt.started = self._new_id("att"), self._clock.monotonic()
+        attempt.closed = True
+
+    async def _again(self, attempt: _Attempt, log: SessionLog, turn: TurnState) -> None:
+        attempt.id, attempt.started, attempt.closed = self._new_id("att"), self._clock.monotonic(), False
         await self._open(attempt, log, turn)
 
     async def _receive(self, request: ModelRequest, attempt: _Attempt, log: SessionLog, turn: TurnState) -> Answer:
@@ -131,7 +134,9 @@ class ModelCall:
                         attempt.reasoning.append(text)
                         log.preview("reasoning.delta", turn.id, attempt.message_id, text)
                     case Retrying():
-                        await self._again(attempt, item, log, turn)
+                        self._failed(attempt, item, log, turn)
+                    case Resending():
+                        await self._again(attempt, log, turn)
                     case Answer():
                         attempt.answer = _named(item)
         if attempt.answer is None:
@@ -196,7 +201,7 @@ class ModelCall:
             )
         log.clear_previews()
         # A request that was refused costs nothing; of any other that broke off nobody knows yet.
-        free = isinstance(error, ModelRefused | UnknownModel)
+        free = _never_billed(error) and not attempt.first_token
         answer = attempt.answer
         source: CostSource = "free" if free else "unknown"
         outcome = error.code if isinstance(error, GreenroomError) else "cancelled"
@@ -246,6 +251,12 @@ def _named(answer: Answer) -> Answer:
         finish_reason=storable(answer.finish_reason),
         provider=answer.provider and storable(answer.provider),
         generation_id=answer.generation_id and storable(answer.generation_id),
+    )
+
+
+def _never_billed(error: BaseException) -> bool:
+    return isinstance(error, ModelRefused | UnknownModel) or (
+        isinstance(error, GreenroomError) and error.details.get("free") is True
     )
 
 
