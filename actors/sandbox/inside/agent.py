@@ -235,7 +235,7 @@ class Agent:
         spares = lasting and lasting.pid not in buried and (command.variables is None or code is not None)
         buried = {**buried, **commands.sweep(lasting.pid if lasting and spares else None)}
         self._command = None
-        for fd in (command.output_fd, lasting.answers_fd if lasting else -1):
+        for fd in (command.output_fd, *((lasting.answers_fd,) if lasting else ())):
             if fd in self._selector.get_map():
                 self._selector.unregister(fd)
         self._drain(command)
