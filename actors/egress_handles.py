@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from .core import telemetry
 from .core.errors import StoreUnavailable
 from .ray_errors import ActorGone, translated
 from .register import SESSION_PREFIX, HeadAway, Register
@@ -27,6 +28,7 @@ class RemoteConnectionLog:
         """Who wrote last, and is asked first."""
 
     async def record(self, session_id: str, attempt: Attempt) -> None:
+        telemetry.EGRESS_CONNECTIONS.labels(attempt.decision, attempt.rule or "").inc(attempt.count)
         failed = "no session actor is running"
         async for name, actor in self._writers():
             try:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..core.errors import SandboxUnavailable
 from .egress_base import Attempt, ConnectionLog, Denied, EgressLimits, Resolver
-from .egress_connection import Account, Connection, Desk, Ends, answer, write
+from .egress_connection import Account, Connection, CountBytes, Desk, Ends, answer, write
 from .egress_rules import EgressRules
 from .inside.bridge import SOCKET_NAME
 
@@ -144,9 +144,11 @@ class Egress:
         log: ConnectionLog,
         limits: EgressLimits | None = None,
         resolve: Resolver | None = None,
+        count_bytes: CountBytes | None = None,
     ) -> None:
         self.rules = rules
-        self._desk = Desk(rules, limits or EgressLimits(), resolve or HostResolver(), log)
+        count = count_bytes or (lambda _direction, _size: None)
+        self._desk = Desk(rules, limits or EgressLimits(), resolve or HostResolver(), log, count)
         self._background: set[asyncio.Task[None]] = set()
         self._outlets: set[Outlet] = set()
         self._folder: Path | None = None

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from ..core import telemetry
 from ..core.errors import GreenroomError
 from .egress_base import Attempt, ConnectionLog, Denied, EgressLimits, Resolver
 from .egress_hello import UNRECOGNIZED_NAME, NoHello, server_name
@@ -22,6 +23,10 @@ _HALF_S = 10.0
 _log = logging.getLogger(__name__)
 
 
+CountBytes: TypeAlias = Callable[[str, int], None]
+"""Told of bytes as they pass, and of their direction: `in` or `out`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """What decides over the connections of all sandboxes."""
@@ -30,6 +35,7 @@ class Desk:
     limits: EgressLimits
     resolve: Resolver
     log: ConnectionLog
+    count_bytes: CountBytes
 
 
 @dataclass(slots=True)
@@ -212,7 +218,7 @@ class Connection:
         return data
 
     async def _spend(self, size: int, direction: str) -> None:
-        telemetry.EGRESS_BYTES.labels(direction).inc(size)
+        self.desk.count_bytes(direction, size)
         self.account.bytes += size
         if self.account.bytes > self.desk.limits.total_bytes:
             await self._record_refusal(Denied("bytes", f"over {self.desk.limits.total_bytes} bytes of the sandbox"))
@@ -244,8 +250,7 @@ class Connection:
 
 
 async def write(log: ConnectionLog, account: Account, attempt: Attempt) -> None:
-    """Count and audit an attempt. Raises Denied where it cannot be written; one of nobody's sandbox is only counted."""
-    telemetry.EGRESS_CONNECTIONS.labels(attempt.decision, attempt.rule or "").inc(attempt.count)
+    """Audit an attempt, unless it is of nobody's sandbox. Raises Denied where it cannot be written."""
     if account.session_id is None:
         return
     try:

@@ -22,11 +22,11 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 _PROXY = f"http://127.0.0.1:{PORT}"
-_WAY_OUT = {
-    **{name: _PROXY for each in ("http_proxy", "https_proxy", "all_proxy") for name in (each, each.upper())},
+_WAY_OUT = (
+    dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), _PROXY)
     # What a sandbox serves to itself.
-    **dict.fromkeys(("no_proxy", "NO_PROXY"), "localhost,127.0.0.1,::1"),
-}
+    | dict.fromkeys(("no_proxy", "NO_PROXY"), "localhost,127.0.0.1,::1")
+)
 _CERTIFICATES = dict.fromkeys(
     ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO"), f"/{CERTIFICATES}"
 )
@@ -41,7 +41,7 @@ def environment(*, has_way_out: bool, is_own_root: bool = True) -> dict[str, str
     """The variables of a sandbox. One with a root filesystem of the user's own trusts the certificates in it."""
     if not has_way_out:
         return dict(ENVIRONMENT)
-    return {**ENVIRONMENT, **_WAY_OUT, **(_CERTIFICATES if is_own_root else {})}
+    return ENVIRONMENT | _WAY_OUT | (_CERTIFICATES if is_own_root else {})
 
 
 def agent_program(*, answers_fd: int = 0) -> str:

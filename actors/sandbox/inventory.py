@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import certifi
-
 TOOLS = """
     bash sh grep egrep fgrep sed awk find xargs tar gzip gunzip zcat bzip2 xz zip unzip diff cmp patch ps pgrep kill
     cat cp mv rm mkdir rmdir ln ls chmod touch stat du df head tail wc sort uniq cut tr tee paste join comm split seq
@@ -91,7 +89,10 @@ def take_inventory() -> Inventory:
 def _certificates() -> Path:
     """The system's, which may have some of the operator's own, else those that our HTTP client brings."""
     system = Path("/etc/ssl/certs/ca-certificates.crt")
-    return system if system.is_file() else Path(certifi.where())
+    spec = importlib.util.find_spec("certifi")
+    if system.is_file() or not (spec and spec.origin):
+        return system
+    return Path(spec.origin).with_name("cacert.pem")
 
 
 def _tools() -> Iterator[Item]:

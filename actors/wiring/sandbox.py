@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from ..core import telemetry
 from ..core.clock import Clock, SystemClock
 from ..core.errors import StoreUnavailable
 from ..core.settings import Settings
@@ -92,6 +93,7 @@ def _egress(settings: Settings, log: ConnectionLog) -> Egress | None:
             connect_s=settings.sandbox_egress_connect_s,
             idle_s=settings.sandbox_egress_idle_s,
         ),
+        count_bytes=lambda direction, size: telemetry.EGRESS_BYTES.labels(direction).inc(size),
     )
 
 

@@ -146,7 +146,8 @@ try:
     answers["resolved"] = 0
 except OSError as error:
     answers["resolved"] = error.errno
-answers["interfaces"] = sorted(name for _, name in socket.if_nameindex()) != ["lo"] and 0 or "lo only"
+interfaces = [line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line]
+answers["interfaces"] = int(interfaces in ([], ["lo"]))
 print(json.dumps(answers))
 """
     answers = await run(code)
@@ -169,13 +170,14 @@ print(json.dumps(fetch("http://{ALLOWED}:{web.port}/")))
 async def test_what_a_sandbox_serves_to_itself_is_reached(run):
     code = """
 import http.server, threading
+http.server.SimpleHTTPRequestHandler.log_message = lambda *_: None
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 8000), http.server.SimpleHTTPRequestHandler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-print(json.dumps(["ca" in fetch("http://localhost:8000/"), "ca" in fetch("http://127.0.0.1:8000/")]))
+print(json.dumps("ca" in fetch("http://127.0.0.1:8000/")))
 server.shutdown()
 server.server_close()
 """
-    assert await run(code) == [True, True]
+    assert await run(code) is True
 
 
 async def test_nobody_reaches_the_way_out_of_another(host, run, egress, web, log):
@@ -188,7 +190,6 @@ found = []
 for path in {paths!r}:
     with socket.socket(socket.AF_UNIX) as s:
         found.append(s.connect_ex(path))
-listed = os.listdir("/egress")
 kinds = []
 for attempt in (lambda: open("/egress/x", "w"), lambda: os.unlink("/egress/proxy")):
     try:
@@ -196,9 +197,9 @@ for attempt in (lambda: open("/egress/x", "w"), lambda: os.unlink("/egress/proxy
         kinds.append("done")
     except OSError:
         kinds.append("refused")
-print(json.dumps([all(found), listed, kinds]))
+print(json.dumps([all(found), os.path.exists("/egress/proxy"), kinds]))
 """
-    assert await run(code) == [True, ["proxy"], ["refused", "refused"]]
+    assert await run(code) == [True, True, ["refused", "refused"]]
     for session in ("s", "t"):
         await run(f"print(json.dumps(fetch('http://{ALLOWED}:{web.port}/')))", session=session)
     assert log.sessions == ["s", "t"]
