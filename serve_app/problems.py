@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from actors.core.errors import GreenroomError, InputError
+from actors.core.errors import BudgetExceeded, GreenroomError, InputError
 from actors.core.text import mended_json
 
 STATUS: dict[str, int] = {
@@ -113,8 +113,11 @@ def _respond(request: Request, **members: Any) -> Response:
 
 
 def told_of(error: GreenroomError) -> dict[str, Any]:
-    """Details that clients get: all of an error about the input; of others ids alone, as more may name our insides."""
-    if isinstance(error, InputError):
+    """Details that clients get: all of an error about the input, and of a budget that is the user's own.
+
+    Of others ids alone, as more may name our insides.
+    """
+    if isinstance(error, InputError | BudgetExceeded):
         return error.details
     return {name: value for name, value in error.details.items() if name in _IDS}
 

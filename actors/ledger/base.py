@@ -21,7 +21,7 @@ The contract of `Ledger`:
 All sums are whole micro-dollars. Windows are UTC and part of a bucket's name, so nothing is ever reset.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -64,7 +64,7 @@ class Scope:
         return Bucket(f"{self.kind}:{self.id}:{_WINDOWS[self.window](now)}", self.limit_micros)
 
 
-_WINDOWS = {
+_WINDOWS: dict[Window, Callable[[datetime], str]] = {
     "hour": lambda now: f"h:{now:%Y-%m-%dT%H}",
     "day": lambda now: f"d:{now:%Y-%m-%d}",
     "month": lambda now: f"m:{now:%Y-%m}",

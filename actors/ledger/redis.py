@@ -27,6 +27,8 @@ from .sql import SqlLedger
 _KEPT = timedelta(days=32)
 """Keys outlive their hold, or their window, by so long: for truth that comes late."""
 
+_QUEUE_S = 10.0
+
 _ROUNDS = 8
 """A step is tried again when Redis was restarted or a bucket had to be read; so often at most."""
 
@@ -37,10 +39,10 @@ class RedisLedger:
     def __init__(
         self, url: str, book: SqlLedger, *, clock: Clock, timeout_s: float = 2.0, connections: int = 32
     ) -> None:
-        pool = client.BlockingConnectionPool.from_url(
+        pool = client.BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType] - its options are untyped
             url,
             max_connections=connections,
-            timeout=timeout_s,
+            timeout=_QUEUE_S,  # for a connection: that others use all of them does not mean that Redis is silent
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             # Once: a connection that broke while it lay idle. Every step may be repeated.

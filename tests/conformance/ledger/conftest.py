@@ -1,6 +1,5 @@
 """The ledger on every backend: SQLite in a file, PostgreSQL, and a real Redis before each of the two."""
 
-import asyncio
 import itertools
 import shutil
 import signal
@@ -200,7 +199,7 @@ def process(open_process: Open) -> Process:
 
 
 @pytest.fixture
-def over(tmp_path: Path, migrated: Path) -> Iterator[Callable[[str | None], Process]]:
+async def over(tmp_path: Path, migrated: Path) -> AsyncIterator[Callable[[str | None], Process]]:
     """Processes over one SQLite file and the Redis that is named."""
     shutil.copy(migrated, tmp_path / "over.db")
     clock, made = FakeClock(), list[Process]()
@@ -211,4 +210,10 @@ def over(tmp_path: Path, migrated: Path) -> Iterator[Callable[[str | None], Proc
 
     yield make
     for process in made:
-        asyncio.run(process.close())
+        await process.close()
+
+
+@pytest.fixture
+def make_process() -> Callable[[str, str | None], Process]:
+    """Processes that the test closes itself."""
+    return lambda address, redis_url: Process(address, redis_url, FakeClock())
