@@ -6,6 +6,7 @@ environment variable or of a file here, and `read_secret` resolves it in the pro
 
 import os
 import re
+from decimal import Decimal
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
@@ -110,6 +111,24 @@ class Settings(BaseSettings):
         default=16_000, ge=100, description="Characters of a tool's answer that the model reads."
     )
     delta_interval_s: float = Field(default=0.02, ge=0, description="Deltas are sent at most this often.")
+
+    # Budgets: what may be spent, in micro-dollars; 0 is no limit ---------------------------------------
+    budget_user_hour_micros: int = Field(default=5_000_000, ge=0, description="One user, in an hour (UTC).")
+    budget_user_day_micros: int = Field(default=50_000_000, ge=0, description="One user, in a day (UTC).")
+    budget_user_month_micros: int = Field(default=500_000_000, ge=0, description="One user, in a month (UTC).")
+    budget_unlisted_price: Literal["auto", "free", "assumed", "refuse"] = Field(
+        default="auto",
+        description="A model without a list price. auto: free at a server that lists no prices at all, else assumed.",
+    )
+    budget_assumed_prompt_usd: Decimal = Field(
+        default=Decimal(10), ge=0, description="The assumed price of a million prompt tokens."
+    )
+    budget_assumed_completion_usd: Decimal = Field(
+        default=Decimal(40), ge=0, description="The assumed price of a million completion tokens."
+    )
+    budget_redis_url: str | None = Field(
+        default=None, description="A Redis that admits reservations, e.g. redis://…; by default the database does."
+    )
 
     # Sandbox ---------------------------------------------------------------------------------------
     sandbox: Literal["auto", "bubblewrap", "docker", "none"] = Field(
