@@ -147,8 +147,9 @@ class Egress:
         count_bytes: CountBytes | None = None,
     ) -> None:
         self.rules = rules
-        count = count_bytes or (lambda _direction, _size: None)
-        self._desk = Desk(rules, limits or EgressLimits(), resolve or HostResolver(), log, count)
+        self._desk = Desk(
+            rules, limits or EgressLimits(), resolve or HostResolver(), log, count_bytes or _count_nothing
+        )
         self._background: set[asyncio.Task[None]] = set()
         self._outlets: set[Outlet] = set()
         self._folder: Path | None = None
@@ -193,6 +194,9 @@ class Egress:
             listening.close()
             raise
         return Outlet(folder, listening, self._desk, self._background)
+
+
+def _count_nothing(direction: str, size: int) -> None: ...
 
 
 @asynccontextmanager

@@ -60,9 +60,11 @@ class Web:
 
     @property
     def port(self) -> int:
+        assert self._server
         return self._server.sockets[0].getsockname()[1]
 
     def stop(self):
+        assert self._server
         self._server.close()
 
     async def _serve(self, reader, writer):
