@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeAlias, TypeVar, cast
 
 from ..core.clock import Clock
 from ..core.errors import SandboxUnavailable
@@ -30,6 +30,10 @@ class Enclosure(Protocol):
     def end(self) -> None: ...
 
 
+Watch: TypeAlias = Callable[[Callable[[Verdict], None]], Callable[[], None]]
+"""Called when a command begins, with what stops it for a reason. What it returns is called when the command ended."""
+
+
 class AgentSandbox:
     """A `Sandbox` over an agent that is ready.
 
@@ -37,11 +41,20 @@ class AgentSandbox:
     the end of every process in the sandbox, so that no daemon outlives it. File operations do not wait.
     """
 
-    def __init__(self, channel: AgentChannel, enclosure: Enclosure, limits: Limits, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        channel: AgentChannel,
+        enclosure: Enclosure,
+        limits: Limits,
+        *,
+        clock: Clock,
+        watch: Watch | None = None,
+    ) -> None:
         self._channel = channel
         self._enclosure = enclosure
         self._limits = limits
         self._clock = clock
+        self._watch = watch
         self._command_turn = asyncio.Lock()  # guards the processes inside: one command at a time
         self._upload_turn = asyncio.Lock()  # guards the agent's one unfinished upload
         self._destroyed = False
@@ -111,7 +124,12 @@ class AgentSandbox:
             self._check_alive()
             run = _Run(self._channel, Output(self._limits.output_bytes, _on_loop(on_output)))
             oom_kills = self._enclosure.oom_kills()
-            code = await self._see_through(run, kind, source, deadline)
+            unwatch = self._watch(run.stop) if self._watch else None
+            try:
+                code = await self._see_through(run, kind, source, deadline)
+            finally:
+                if unwatch:
+                    unwatch()
             verdict = self._verdict(run, code, oom_more=self._enclosure.oom_kills() > oom_kills)
         finally:
             self._command_turn.release()

@@ -60,6 +60,19 @@ class ControlGroup:
         counts = dict(line.split(maxsplit=1) for line in lines)
         return int(counts.get("oom_kill", 0))
 
+    def memory_bytes(self) -> int:
+        """What its programs hold, and what lies in memory as files; not what the kernel could drop again, as it does
+        with the pages of files on a disk. 0 where it is not counted."""
+        if self.oom_events is None:
+            return 0
+        try:
+            lines = self.oom_events.with_name("memory.stat").read_text().splitlines()
+        except OSError:
+            return 0
+        counts = dict(line.split(maxsplit=1) for line in lines)
+        # Version 1 calls "rss" what version 2 calls "anon"; neither counts files in memory with it.
+        return int(counts.get("anon", counts.get("rss", 0))) + int(counts.get("shmem", 0))
+
     def kill(self) -> None:
         """Send SIGKILL to all that is in the group now."""
         for folder in self.folders:
