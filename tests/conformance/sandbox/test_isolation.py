@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import stat
-from pathlib import Path
 
 from actors.sandbox.base import Level
 from actors.sandbox.syscalls import ARCHITECTURES
@@ -262,12 +261,12 @@ async def test_two_sandboxes_do_not_see_each_other(backend, limits):
     await two.destroy()
 
 
-async def test_tool_code_does_not_run_as_a_user_of_the_host(sandbox, processes, marker):
+async def test_tool_code_does_not_run_as_a_user_of_the_host(sandbox, processes, host_user_of, marker):
     """Where we are root the sandbox has a host user of its own, else it has ours."""
     owners = []
 
     def look(_text):
-        owners.extend(Path("/proc", str(pid)).stat().st_uid for pid in processes(marker))
+        owners.extend(host_user_of(pid) for pid in processes(marker))
 
     await sandbox.shell(f"{marker} & sleep 0.2; echo now; sleep 0.2", timeout_s=10, on_output=look)
 
