@@ -109,9 +109,9 @@ class Settings(BaseSettings):
     delta_interval_s: float = Field(default=0.02, ge=0, description="Deltas are sent at most this often.")
 
     # Sandbox ---------------------------------------------------------------------------------------
-    sandbox: Literal["auto", "bubblewrap", "docker", "none"] = Field(
+    sandbox: Literal["auto", "bubblewrap", "docker", "gvisor", "none"] = Field(
         default="auto",
-        description="auto: bubblewrap where it reaches the level below and no image is set, else docker.",
+        description="auto: the first of bubblewrap, docker, gvisor that reaches the level below; docker for an image.",
     )
     sandbox_min_level: Literal["namespace", "container", "gvisor", "vm"] = Field(
         default="namespace", description="Weaker isolation is refused, and with it every tool that runs code."

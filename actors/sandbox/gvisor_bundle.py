@@ -121,7 +121,6 @@ def _config(
             "user": {"uid": UID, "gid": UID},
             "capabilities": {},
             "noNewPrivileges": True,
-            "oomScoreAdj": 0,
             "rlimits": [{"type": name, "soft": value, "hard": value} for name, value in bounds.items()],
         },
         "mounts": list(_mounts(rootfs, limits)),

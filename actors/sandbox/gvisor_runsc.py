@@ -21,6 +21,9 @@ _VERSION_S = 10.0
 _GET = "apt-get install runsc (Debian, Ubuntu), or put a release of gVisor into /usr/local/bin"
 
 
+_chosen: dict[tuple[Path, int], str] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Runsc:
     """The program, what it calls itself, and the platform on which it works here."""
@@ -51,11 +54,18 @@ def version() -> str:
     return f"{first.removeprefix('runsc version ').removeprefix('release-')} at {runsc}"
 
 
-def choose_platform(start: Callable[[str], Sentry]) -> str:
+def choose_platform(runsc: Path, start: Callable[[str], Sentry]) -> str:
     """The first platform on which `start` gives a program that ends well in time. Blocks, for seconds at the worst.
 
-    Raises CannotBuild, and OSError from `start`.
+    What was found holds for this process, until `runsc` is another. Raises CannotBuild, and OSError from `start`.
     """
+    build = (runsc, runsc.stat().st_mtime_ns)
+    if build not in _chosen:
+        _chosen[build] = _first_that_works(start)
+    return _chosen[build]
+
+
+def _first_that_works(start: Callable[[str], Sentry]) -> str:
     refusals: list[str] = []
     for platform in PLATFORMS:
         sentry = start(platform)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from .base import Verdict
 
 _LOOK_S = 0.01
+_RETURN_S = 1.0
+"""What an earlier command held may take so long to be given back."""
 
 
 class MemoryGuard:
@@ -21,14 +23,17 @@ class MemoryGuard:
 
     def __call__(self, stop: Callable[[Verdict], None]) -> Callable[[], None]:
         loop = asyncio.get_running_loop()
+        not_ours_until = loop.time() + _RETURN_S
         next_look: asyncio.TimerHandle
 
         def look() -> None:
-            nonlocal next_look
-            if self._usage() > self._ceiling_bytes:
+            nonlocal next_look, not_ours_until
+            if self._usage() <= self._ceiling_bytes:
+                not_ours_until = 0.0
+            elif loop.time() > not_ours_until:
                 stop("oom")
-            else:
-                next_look = loop.call_later(_LOOK_S, look)
+                return
+            next_look = loop.call_later(_LOOK_S, look)
 
         next_look = loop.call_later(_LOOK_S, look)
 

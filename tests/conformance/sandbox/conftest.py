@@ -1,6 +1,7 @@
 """One suite for every sandbox backend. A machine without isolation fails here: nothing is ever skipped."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -140,6 +141,26 @@ def _in_gvisor(bundle: Bundle, name: str) -> list[int]:
         check=False,  # it may end meanwhile
     )
     return [kernel for line in seen.stdout.splitlines() if line.split()[-1] == name]
+
+
+@pytest.fixture
+def processor_s(cache: Path) -> Callable[[], float]:
+    """Seconds of processor time that all of gVisor's processes have had which are there now."""
+
+    def measure() -> float:
+        groups = {
+            Path("/proc", str(Bundle(folder).processes()[0]), "cgroup").read_text()
+            for folder in (cache / "gvisor").glob("*/")
+        }
+        ticks = 0
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):  # it ended
+                if folder.name.isdigit() and (folder / "cgroup").read_text() in groups:
+                    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                    ticks += sum(map(int, fields[11:15]))  # its own and its children's
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    return measure
 
 
 @pytest.fixture

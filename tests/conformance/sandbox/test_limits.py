@@ -1,6 +1,9 @@
 """Memory, processor, processes, disk and open files are bounded, and the sandbox lives on (P10)."""
 
 import json
+from dataclasses import replace
+
+from actors.sandbox.gvisor import GvisorBackend
 
 MIB = 1024 * 1024
 
@@ -10,7 +13,8 @@ async def still_works(sandbox):
     return (result.verdict, result.output) == ("ok", "alive\n")
 
 
-async def test_fork_bomb_is_bounded(sandbox, limits):
+async def test_fork_bomb_is_bounded(backend, limits):
+    sandbox = await backend.create(replace(limits, memory_bytes=512 * MIB))  # which is not to be what ends it
     code = """
 import os, time
 children = 0
@@ -29,6 +33,7 @@ print(children)
     assert result.verdict == "ok"
     assert 10 < int(result.output) <= limits.pids
     assert await still_works(sandbox)
+    await sandbox.destroy()
 
 
 async def test_threads_count_as_processes(sandbox, limits):
@@ -174,7 +179,7 @@ print(json.dumps(raised))
     assert json.loads(result.output) == []
 
 
-async def test_processor_time_is_shared_out(sandbox):
+async def test_processor_time_is_shared_out(backend, sandbox, processor_s):
     """Two programs that spin get the half of one processor that the sandbox is allowed, and no more."""
     code = """
 import os, time
@@ -192,9 +197,14 @@ for pid in children:
 times = os.times()
 print((times.children_user + times.children_system) / (time.monotonic() - start))
 """
+    before = processor_s()
     result = await sandbox.python(code, timeout_s=30)
 
-    assert 0.05 < float(result.output) < 0.75
+    if isinstance(backend, GvisorBackend):
+        # The clock inside counts a processor that is wanted like one that is had: this machine's own tells.
+        assert 0.05 < (processor_s() - before) / result.wall_s < 0.75
+    else:
+        assert 0.05 < float(result.output) < 0.75
 
 
 async def test_flood_of_output_is_stopped(sandbox, limits):
@@ -207,8 +217,6 @@ async def test_flood_of_output_is_stopped(sandbox, limits):
 
 
 async def test_command_has_the_sandboxs_deadline_too(backend, limits):
-    from dataclasses import replace
-
     sandbox = await backend.create(replace(limits, command_s=0.5))
     result = await sandbox.shell("sleep 30", timeout_s=1000)
 
