@@ -79,6 +79,9 @@ def test_version_2_counts_what_memory_ended(unified):
     assert group.oom_kills() == 0
     (group.folders[0] / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n")
     assert group.oom_kills() == 2
+    assert group.memory_bytes() == 0
+    (group.folders[0] / "memory.stat").write_text("anon 300\nfile 5000\nshmem 40\nanon_thp 7\n")
+    assert group.memory_bytes() == 340
 
 
 def test_version_2_moves_processes_out_of_the_way(unified, monkeypatch):
@@ -136,6 +139,8 @@ def test_version_1_stays_below_its_own_groups(split):
 
     (memory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n")
     assert group.oom_kills() == 5
+    (memory / "memory.stat").write_text("cache 5000\nrss 300\nshmem 40\ntotal_rss 900\n")
+    assert group.memory_bytes() == 340
 
 
 def test_version_1_limits_swap_where_it_is_counted(split, monkeypatch):
