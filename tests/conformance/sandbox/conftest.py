@@ -148,10 +148,10 @@ def processor_s(cache: Path) -> Callable[[], float]:
     """Seconds of processor time that all of gVisor's processes have had which are there now."""
 
     def measure() -> float:
-        groups = {
-            Path("/proc", str(Bundle(folder).processes()[0]), "cgroup").read_text()
-            for folder in (cache / "gvisor").glob("*/")
-        }
+        groups: set[str] = set()
+        for folder in (cache / "gvisor").glob("*/"):
+            with contextlib.suppress(OSError, ValueError):  # it is not there yet, or no more
+                groups.add(Path("/proc", str(Bundle(folder).processes()[0]), "cgroup").read_text())
         ticks = 0
         for folder in Path("/proc").iterdir():
             with contextlib.suppress(OSError):  # it ended

@@ -3,14 +3,13 @@
 import asyncio
 import os
 import platform
-import shutil
 import signal
 import sys
 
 import pytest
 
 from actors.core.errors import SandboxUnavailable
-from actors.sandbox import gvisor_runsc, owners
+from actors.sandbox import gvisor_bundle, gvisor_runsc, owners
 from actors.sandbox.base import Level, Limits
 from actors.sandbox.cgroups import Surroundings, find_control_groups
 from actors.sandbox.gvisor import GvisorBackend
@@ -19,6 +18,7 @@ from actors.sandbox.gvisor_bundle import Bundle
 # Runs as a program of its own: makes a sandbox, says so, and never ends it.
 _HOST = """
 import asyncio, sys
+from pathlib import Path
 from actors.sandbox.base import Limits
 from actors.sandbox.gvisor import GvisorBackend
 
@@ -137,15 +137,15 @@ async def test_a_frozen_agent_does_not_outlive_its_host(cache, processes, eventu
     async with asyncio.timeout(60):
         assert await host.stdout.readline() == b"on\n"
     [folder] = bundles()
-    kernel, files = Bundle(folder).processes()
-    for pid in (kernel, files):
+    for pid in Bundle(folder).processes():
         os.kill(pid, signal.SIGSTOP)
 
     host.send_signal(signal.SIGKILL)
     await host.wait()
 
     await eventually(lambda: not processes(str(folder)))
-    shutil.rmtree(folder)
+    gvisor_bundle.remove_leftovers(cache)
+    assert bundles() == []
 
 
 async def test_leftovers_of_the_dead_are_removed(cache, bundles):

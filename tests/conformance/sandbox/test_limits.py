@@ -129,7 +129,8 @@ async def test_a_file_has_an_end(sandbox, limits):
     assert {entry.path: entry.size_bytes for entry in await sandbox.list()}["big"] <= limits.file_bytes
 
 
-async def test_many_inodes_are_bounded_by_memory(sandbox):
+async def test_many_inodes_are_bounded_by_memory(backend, limits):
+    sandbox = await backend.create(replace(limits, memory_bytes=96 * MIB))
     code = """
 import os
 made = 0
@@ -146,6 +147,7 @@ except OSError:
 
     assert result.verdict in ("oom", "ok", "timeout")
     assert int(result.output.split()[-1]) < 600_000
+    await sandbox.destroy()
 
 
 async def test_open_files_are_bounded(sandbox, limits):
