@@ -17,7 +17,7 @@ from typing import Any
 
 from . import owners
 from .base import Limits
-from .interior import ENVIRONMENT, WORKSPACE, agent_program, writable_folders
+from .interior import WORKSPACE, agent_program, environment, writable_folders
 from .rootfs import RootFs
 
 UID = 1000
@@ -109,7 +109,7 @@ def _config(
     bounds = {"RLIMIT_FSIZE": limits.file_bytes, "RLIMIT_NOFILE": limits.open_files, "RLIMIT_CORE": 0}
     if address_space is not None:
         bounds["RLIMIT_AS"] = address_space
-    environment = ENVIRONMENT | {_FILTER: b64encode(seccomp).decode()}
+    variables = environment(has_way_out=False) | {_FILTER: b64encode(seccomp).decode()}
     return {
         "ociVersion": "1.0.0",
         "hostname": "sandbox",
@@ -117,7 +117,7 @@ def _config(
         "process": {
             "args": list(command),
             "cwd": WORKSPACE,
-            "env": [f"{name}={value}" for name, value in environment.items()],
+            "env": [f"{name}={value}" for name, value in variables.items()],
             "user": {"uid": UID, "gid": UID},
             "capabilities": {},
             "noNewPrivileges": True,

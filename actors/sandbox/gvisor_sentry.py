@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cgroups import ControlGroup
+from .counts import Counts
 from .gvisor_bundle import Bundle
 from .jail import launcher
 
@@ -97,10 +98,17 @@ class Sentry:
             return None
 
     def memory_bytes(self) -> int:
-        return self._launch.group.memory_bytes() if self._launch.group else 0
+        return self._launch.group.counters.memory_bytes() if self._launch.group else 0
 
-    def oom_kills(self) -> int:
-        return self._launch.group.oom_kills() if self._launch.group else 0
+    def begin(self) -> Counts:
+        return self._launch.group.counters.begin() if self._launch.group else Counts()
+
+    def counts(self) -> Counts:
+        return self._launch.group.counters.read() if self._launch.group else Counts()
+
+    def is_full(self) -> bool | None:
+        """None: the folders are gVisor's, of which this machine sees nothing."""
+        return None
 
     def message(self) -> str:
         """What launcher and `runsc` said on their standard error."""
