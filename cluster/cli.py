@@ -203,7 +203,7 @@ def drain_node(
 
 Backend = Annotated[
     str | None,
-    typer.Option(help="bubblewrap, docker or auto.  [default: $GREENROOM_SANDBOX]", show_default=False),
+    typer.Option(help="bubblewrap, docker, gvisor or auto.  [default: $GREENROOM_SANDBOX]", show_default=False),
 ]
 
 

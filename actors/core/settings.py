@@ -131,9 +131,9 @@ class Settings(BaseSettings):
     )
 
     # Sandbox ---------------------------------------------------------------------------------------
-    sandbox: Literal["auto", "bubblewrap", "docker", "none"] = Field(
+    sandbox: Literal["auto", "bubblewrap", "docker", "gvisor", "none"] = Field(
         default="auto",
-        description="auto: bubblewrap where it reaches the level below and no image is set, else docker.",
+        description="auto: the first of bubblewrap, docker, gvisor that reaches the level below; docker for an image.",
     )
     sandbox_min_level: Literal["namespace", "container", "gvisor", "vm"] = Field(
         default="namespace", description="Weaker isolation is refused, and with it every tool that runs code."

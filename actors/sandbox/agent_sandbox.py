@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeAlias, TypeVar, cast
 
 from ..core.clock import Clock
 from ..core.errors import SandboxUnavailable
@@ -60,6 +60,10 @@ class Enclosure(Protocol):
     def end(self) -> None: ...
 
 
+Watch: TypeAlias = Callable[[Callable[[Verdict], None]], Callable[[], None]]
+"""Called when a command begins, with what stops it for a reason. What it returns is called when the command ended."""
+
+
 class WayOut(Protocol):
     """What a sandbox's connections pass through, seen from outside. Its methods do not block."""
 
@@ -84,12 +88,14 @@ class AgentSandbox:
         limits: Limits,
         *,
         clock: Clock,
+        watch: Watch | None = None,
         way_out: WayOut | None = None,
     ) -> None:
         self._channel = channel
         self._enclosure = enclosure
         self._limits = limits
         self._clock = clock
+        self._watch = watch
         self._way_out = way_out
         self._command_turn = asyncio.Lock()  # guards the processes inside: one command at a time
         self._upload_turn = asyncio.Lock()  # guards the agent's one unfinished upload
@@ -168,7 +174,12 @@ class AgentSandbox:
             self._check_alive()
             run = _Run(self._channel, Output(self._limits.output_bytes, _on_loop(on_output)))
             before = self._enclosure.begin()
-            code = await self._see_through(run, kind, source, deadline)
+            unwatch = self._watch(run.stop) if self._watch else None
+            try:
+                code = await self._see_through(run, kind, source, deadline)
+            finally:
+                if unwatch:
+                    unwatch()
             wall_s = self._clock.monotonic() - started
             after = self._enclosure.counts()
             verdict = await self._verdict(run, code, before, after)

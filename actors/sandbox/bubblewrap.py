@@ -15,10 +15,11 @@ from pathlib import Path
 
 from ..core.clock import Clock, SystemClock
 from .agent_sandbox import AgentSandbox
+from .agent_socket import connect
 from .base import Capability, Level, Limits, Missing
 from .canary import HIDDEN, diagnose, findings, program
 from .cgroups import ControlGroups, Surroundings, find_control_groups
-from .channel import AgentChannel, ChannelClosed
+from .channel import ChannelClosed
 from .egress import Egress, Outlet, outlet_of
 from .ground import Ground
 from .host_users import HostUsers
@@ -30,7 +31,6 @@ from .seccomp import filter_for
 from .unavailable import reported, unavailable
 
 NAME = "bubblewrap"
-_START_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class BubblewrapBackend:
             ours.close()
             raise unavailable(diagnose(f"launcher: {error}")) from error
         try:
-            channel = await _connect(ours)
+            channel = await connect(ours)
             uid = await asyncio.to_thread(_settle, jail)
         except BaseException as error:
             message = jail.message()
@@ -197,21 +197,6 @@ def _options(rootfs: RootFs, limits: Limits, outlet: Outlet | None) -> list[str]
         options += ["--ro-bind", str(outlet.folder), FOLDER]
     # /dev is a tmpfs as well, and without this an unbounded one.
     return [*options, "--chdir", "/workspace", "--remount-ro", "/dev", "--remount-ro", "/"]
-
-
-async def _connect(ours: socket.socket) -> AgentChannel:
-    try:
-        _, channel = await asyncio.get_running_loop().create_unix_connection(AgentChannel, sock=ours)
-    except BaseException:
-        ours.close()
-        raise
-    try:
-        async with asyncio.timeout(_START_S):
-            await channel.ready
-    except BaseException:
-        channel.close()
-        raise
-    return channel
 
 
 def _settle(jail: Jail) -> int:

@@ -54,6 +54,14 @@ class Counters:
             peak_memory_bytes=None if peak == self._peak_before else peak,
         )
 
+    def memory_bytes(self) -> int:
+        """What its programs hold now, and what lies in memory as files; not what the kernel could drop again, as it
+        does with the pages of files on a disk. 0 where it is not counted."""
+        text = self._text("memory", "memory.stat")
+        # Version 1 calls "rss" what version 2 calls "anon"; neither counts files in memory with it.
+        programs = _member(text, "rss" if self._version == 1 else "anon")
+        return (programs or 0) + (_member(text, "shmem") or 0)
+
     def close(self) -> None:
         """Idempotent."""
         with self._lock:

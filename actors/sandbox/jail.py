@@ -39,13 +39,25 @@ class Launch:
     group: ControlGroup | None
 
     def argv(self, seccomp_fd: int, info_fd: int) -> list[str]:
-        entrances = self.group.entrances if self.group else ()
         return [
-            sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), str(self.uid or 0),
-            ":".join(map(str, entrances)), ",".join(f"{number}={value}" for number, value in self.limits),
+            *launcher(self.uid, self.group, self.limits),
             str(self.bwrap), "--seccomp", str(seccomp_fd), "--info-fd", str(info_fd), *self.options, "--",
             *self.command,
         ]  # fmt: skip
+
+
+def launcher(
+    uid: int | None, group: ControlGroup | None, limits: Sequence[tuple[int, int]], *, mortal: bool = False
+) -> list[str]:
+    """The command that becomes another, which is to follow it: as that user, in that group, within these limits.
+
+    What is `mortal` is killed when the thread that started it ends.
+    """
+    entrances = group.entrances if group else ()
+    return [
+        sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), str(uid or 0), "mortal" if mortal else "",
+        ":".join(map(str, entrances)), ",".join(f"{number}={value}" for number, value in limits),
+    ]  # fmt: skip
 
 
 def process_limits(*, file_bytes: int, open_files: int, address_space: int | None) -> list[tuple[int, int]]:

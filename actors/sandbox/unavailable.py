@@ -8,7 +8,7 @@ from ..core.errors import SandboxUnavailable
 from .base import Capability, CopyResult, ExecResult, FileInfo, FileSlice, FileStat, Level, Missing, SandboxStatus
 
 STRONGER = Missing(
-    "a stronger backend", "set GREENROOM_SANDBOX to auto or docker, or lower GREENROOM_SANDBOX_MIN_LEVEL"
+    "a stronger backend", "set GREENROOM_SANDBOX to auto, docker or gvisor, or lower GREENROOM_SANDBOX_MIN_LEVEL"
 )
 """What is missing where a sandbox is whole and yet too weak."""
 

@@ -16,6 +16,9 @@ from ..sandbox.egress import Egress
 from ..sandbox.egress_base import Attempt, ConnectionLog, EgressLimits
 from ..sandbox.egress_rules import EgressRules
 from ..sandbox.first_fit import FirstFitBackend
+from ..sandbox.gvisor import GvisorBackend
+from ..sandbox.gvisor_runsc import version
+from ..sandbox.rootfs import CannotBuild
 from ..sandbox.unavailable import UnavailableSandboxes
 from .limits import sandbox_limits
 
@@ -61,15 +64,20 @@ def sandbox_backend(
             egress=_egress(settings, log),
         )
 
+    def gvisor() -> SandboxBackend:
+        return GvisorBackend(settings.sandbox_cache, clock=clock)
+
     match settings.sandbox:
         case "bubblewrap":
             return bubblewrap()
+        case "gvisor":
+            return gvisor()
         case "docker":
             return docker()
         case _ if settings.sandbox_docker_image:
             return docker()  # nothing else could run it
         case _:
-            return FirstFitBackend((bubblewrap, docker), required_level(settings))
+            return FirstFitBackend((bubblewrap, docker, gvisor), required_level(settings))
 
 
 class _NoLog:
@@ -105,6 +113,14 @@ def docker_version(settings: Settings) -> tuple[str, str]:
         with contextlib.closing(DockerEngine(settings.sandbox_docker_host)) as engine:
             return engine.facts().version, ""
     except EngineError as error:
+        return error.missing.what, error.missing.fix
+
+
+def gvisor_version() -> tuple[str, str]:
+    """What gVisor's `runsc` calls itself, and nothing; or what is missing and what would mend it. Blocks a moment."""
+    try:
+        return version(), ""
+    except CannotBuild as error:
         return error.missing.what, error.missing.fix
 
 

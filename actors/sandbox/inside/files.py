@@ -4,6 +4,8 @@ Tool code runs at the same time and may swap any part of a path for a link. So a
 opened, and then asked of the kernel what was really opened: `/proc/self/fd` decides, not the name.
 """
 
+import contextlib
+import errno
 import os
 import stat
 
@@ -47,7 +49,10 @@ def status(path: str) -> tuple[str, str, int]:
 
 
 class Upload:
-    """A file being written. It has no name until `commit`, so a broken one leaves nothing behind."""
+    """A file being written. It has no name until `commit`, so a broken one leaves nothing behind.
+
+    Where the kernel knows no such files, as gVisor's does not, it has one of ours, which goes with `close`.
+    """
 
     def __init__(self, path: str) -> None:
         target = _resolve(path)
@@ -56,12 +61,24 @@ class Upload:
         folder, self._name = os.path.split(target)
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103  pathlib would cost each start its import
         self._folder_fd = _open_below(folder, _DIR_FLAGS)
+        self._temporary = ""
         try:
             self._mode = self._replaceable(path)
-            self._fd = os.open(f"/proc/self/fd/{self._folder_fd}", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+            self._fd = self._open()
         except BaseException:
             os.close(self._folder_fd)
             raise
+
+    def _open(self) -> int:
+        try:
+            return os.open(f"/proc/self/fd/{self._folder_fd}", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+        name = _temporary_name()
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._folder_fd)
+        self._temporary = name
+        return fd
 
     def _replaceable(self, path: str) -> int:
         try:
@@ -79,17 +96,23 @@ class Upload:
     def commit(self) -> None:
         """Put the file in its place at once: readers see the old one or the new one."""
         os.fchmod(self._fd, self._mode)
-        temporary = _UPLOAD_NAME + os.urandom(8).hex()
-        os.link(f"/proc/self/fd/{self._fd}", temporary, dst_dir_fd=self._folder_fd, follow_symlinks=True)
-        try:
-            os.rename(temporary, self._name, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
-        except OSError:
-            os.unlink(temporary, dir_fd=self._folder_fd)
-            raise
+        if not self._temporary:
+            name = _temporary_name()
+            os.link(f"/proc/self/fd/{self._fd}", name, dst_dir_fd=self._folder_fd, follow_symlinks=True)
+            self._temporary = name
+        os.rename(self._temporary, self._name, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
+        self._temporary = ""
 
     def close(self) -> None:
+        if self._temporary:
+            with contextlib.suppress(OSError):  # tool code was faster
+                os.unlink(self._temporary, dir_fd=self._folder_fd)
         os.close(self._fd)
         os.close(self._folder_fd)
+
+
+def _temporary_name() -> str:
+    return _UPLOAD_NAME + os.urandom(8).hex()
 
 
 def listing(path: str, max_entries: int) -> list[tuple[str, int, bool]]:

@@ -18,7 +18,7 @@ async def test_what_is_written_can_be_read(sandbox):
     assert (whole.data, whole.offset, whole.size_bytes) == (bytes(range(256)), 0, 256)
     assert (part.data, part.offset, part.size_bytes) == (bytes(range(10, 15)), 10, 256)
     assert (beyond.data, beyond.size_bytes) == (b"", 256)
-    assert (await sandbox.shell("stat -c '%a %s' a/b/c.bin", timeout_s=10)).output == "644 256\n"
+    assert (await sandbox.shell("find a/b/c.bin -printf '%m %s\\n'", timeout_s=10)).output == "644 256\n"
 
 
 async def test_large_files_pass_in_parts(sandbox):

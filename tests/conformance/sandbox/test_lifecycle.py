@@ -30,7 +30,7 @@ async def test_session_keeps_its_sandbox(host):
     assert (await host.status()).leased == 1
 
 
-async def test_lost_sandbox_is_said_and_replaced(host, processes, parent_of, marker):
+async def test_lost_sandbox_is_said_and_replaced(host, processes, agent_of, marker):
     """Something outside, such as the kernel when the machine is out of memory, ends the sandbox."""
     began = asyncio.Event()
     await host.write("s", "note", b"kept")
@@ -41,7 +41,7 @@ async def test_lost_sandbox_is_said_and_replaced(host, processes, parent_of, mar
         await began.wait()
     [command] = processes(marker)
 
-    os.kill(parent_of(command), signal.SIGKILL)
+    os.kill(agent_of(command), signal.SIGKILL)
     lost = await running
     after = await host.shell("s", "ls; echo alive", timeout_s=10)
 
@@ -50,10 +50,10 @@ async def test_lost_sandbox_is_said_and_replaced(host, processes, parent_of, mar
     assert (after.verdict, after.output) == ("ok", "alive\n")
 
 
-async def test_sandbox_lost_between_calls_is_said_too(host, processes, parent_of, eventually, marker):
+async def test_sandbox_lost_between_calls_is_said_too(host, processes, agent_of, eventually, marker):
     running = asyncio.create_task(host.shell("s", f"exec {marker}", timeout_s=60))
     await eventually(lambda: processes(marker))
-    agent = parent_of(processes(marker)[0])
+    agent = agent_of(processes(marker)[0])
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

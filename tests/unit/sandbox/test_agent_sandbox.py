@@ -218,3 +218,20 @@ async def test_more_than_was_asked_for_is_not_taken(sandbox, agent):
     assert (await sandbox.read("f", max_bytes=10)).data == b"x" * 10
     agent.replies["list"] = [({}, b'[["a", 1, false], ["b", 1, false]]')]
     assert len(await sandbox.list(max_entries=1)) == 1
+
+
+async def test_a_watch_stops_a_command_and_is_told_of_its_end(agent, enclosure):
+    watches = []
+
+    def watch(stop):
+        watches.append("begun")
+        asyncio.get_running_loop().call_soon(stop, "oom")
+        return lambda: watches.append("ended")
+
+    agent.replies = {"kill": [({"exit": -9}, b"")]}
+    sandbox = AgentSandbox(agent.channel, enclosure, Limits(), clock=SystemClock(), watch=watch)
+    result = await sandbox.shell("take all", timeout_s=10)
+
+    assert (result.verdict, result.exit_code) == ("oom", 137)
+    assert agent.heard == ["shell", "kill"]
+    assert watches == ["begun", "ended"]

@@ -83,6 +83,8 @@ def test_version_2_counts_what_memory_ended(unified):
     (group.folders[0] / "cpu.stat").write_text("usage_usec 1500000\nuser_usec 1\n")
     (group.folders[0] / "memory.peak").write_text("4096\n")
     assert group.counters.read() == Counts(oom_kills=2, forks_refused=4, cpu_s=1.5, peak_memory_bytes=4096)
+    (group.folders[0] / "memory.stat").write_text("anon 300\nfile 5000\nshmem 40\nanon_thp 7\n")
+    assert group.counters.memory_bytes() == 340
 
 
 def test_version_2_moves_processes_out_of_the_way(unified, monkeypatch):
@@ -143,6 +145,8 @@ def test_version_1_stays_below_its_own_groups(split):
     (cpu / "cpuacct.usage").write_text("250000000\n")
     (memory / "memory.max_usage_in_bytes").write_text("8192\n")
     assert group.counters.read() == Counts(oom_kills=5, forks_refused=1, cpu_s=0.25, peak_memory_bytes=8192)
+    (memory / "memory.stat").write_text("cache 5000\nrss 300\nshmem 40\ntotal_rss 900\n")
+    assert group.counters.memory_bytes() == 340
 
 
 def test_version_1_limits_swap_where_it_is_counted(split, monkeypatch):
