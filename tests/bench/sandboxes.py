@@ -19,7 +19,7 @@ from typing import Any
 import docker
 
 from actors.core.settings import Settings
-from actors.sandbox.base import Limits, SandboxBackend
+from actors.sandbox.base import Limits, Sandbox, SandboxBackend
 from actors.testing.dockerd import Dockerd
 from actors.wiring.sandbox import sandbox_backend
 
@@ -64,10 +64,16 @@ async def _with(prefix: str, backend: SandboxBackend) -> Figures:
             f"{prefix}fresh sandbox, made and destroyed": await _median_ms(20, fresh),
             f"{prefix}warm sandbox: shell `true`": await _median_ms(200, lambda: warm.shell("true", timeout_s=10)),
             f"{prefix}warm sandbox: Python `1`": await _median_ms(200, lambda: warm.python("1", timeout_s=10)),
+            f"{prefix}warm sandbox: Python `1`, variables kept": await _median_ms(200, lambda: _kept(warm)),
         }
     finally:
         await warm.destroy()
         await backend.aclose()
+
+
+def _kept(sandbox: Sandbox) -> Awaitable[object]:
+    """A program in the interpreter that lasts; the first of them starts it."""
+    return sandbox.python("1", timeout_s=10, keep=True)
 
 
 async def _beside_docker(daemon: Dockerd, image: str) -> Figures:

@@ -104,7 +104,7 @@ async def test_files_of_the_host_are_not_there(backend, sandbox, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("the host's")
     places = [str(secret), str(tmp_path), __file__, "/etc/shadow", "/root", "/home", "/var", "/run", "/sys", "/boot"]
-    places += ["/var/run/docker.sock", "/dev/vda", "/dev/sda", "/dev/kvm", "/dev/mem"]
+    places += ["/var/run/docker.sock", "/dev/vda", "/dev/sda", "/dev/kvm", "/dev/mem", "/dev/loop0"]
     if not isinstance(backend, GvisorBackend):
         places.append("/dev/fuse")  # gVisor's kernel has one of its own, which leads nowhere but to that kernel
     places += [f"/proc/1/root{secret}", f"/proc/self/root{secret}", f"/proc/1/cwd/../{secret}"]
@@ -115,6 +115,24 @@ import json, os
 print(json.dumps([p for p in {places!r} if os.path.exists(p) and not (os.path.isdir(p) and os.listdir(p) == [])]))
 """
     assert await answers(sandbox, code) == []
+
+
+async def test_memory_of_the_kernel_and_of_the_agent_cannot_be_read(sandbox):
+    code = """
+import json
+opened = []
+agents = [f"/proc/1/{name}" for name in ("mem", "environ", "maps", "fd/0")]
+for path in ("/proc/kcore", "/proc/kmsg", "/dev/kmsg", *agents):
+    try:
+        open(path, "rb").read(1)
+        opened.append(path)
+    except OSError:
+        pass
+print(json.dumps(opened))
+"""
+    # Where an engine puts /dev/null in its place, there is nothing to read.
+    assert set(await answers(sandbox, code)) <= {"/proc/kcore"}
+    assert (await sandbox.shell("head -c 1 /proc/kcore | wc -c", timeout_s=10)).output.split()[-1] == "0"
 
 
 async def test_environment_of_the_host_is_not_there(backend, limits, monkeypatch):
