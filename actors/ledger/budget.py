@@ -1,5 +1,6 @@
 """Budgets as callers meet them: whose buckets, how long one waits for room, and how a refusal is worded."""
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ WAIT_S = 2.0
 """So long a reservation waits for open holds to be settled, before it is refused."""
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.25
+
+_RETRIES_AT_ONCE = 8
+"""Of those who wait so many ask again at the same time: they must not keep away those who settle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Budgets:
         self._clock = clock
         self._hold = timedelta(seconds=hold_s)
         self._jitter = jitter
+        self._retrying = asyncio.Semaphore(_RETRIES_AT_ONCE)
 
     async def reserve(self, attempt_id: str, user_id: str, session_id: str, *, amount: int, least: int) -> Hold:
         """A hold of `amount`, or of what there is room for, but of `least`; waits up to 2 s for it.
@@ -64,12 +69,15 @@ class Budgets:
         now = self._clock.now()
         wanted = Wanted(attempt_id, amount, least, self._buckets(user_id, session_id, now), now + self._hold)
         deadline, wait_s = self._clock.monotonic() + WAIT_S, _FIRST_WAIT_S
-        while isinstance(made := await self.ledger.reserve(wanted), Denied):
+        made = await self.ledger.reserve(wanted)
+        while isinstance(made, Denied):
             left_s = deadline - self._clock.monotonic()
             if not made.may_pass or left_s <= 0:
                 raise refusal(made)
             await self._clock.sleep(min(left_s, wait_s * (0.5 + self._jitter() / 2)))
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+            async with self._retrying:
+                made = await self.ledger.reserve(wanted)
         return made
 
     async def dispatch(self, hold: Hold) -> None:

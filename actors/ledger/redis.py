@@ -6,6 +6,7 @@ anything passes. Should a step end between the two, the reaper (`reaper.py`) bri
 Redis must not evict keys by itself (`maxmemory-policy noeviction`), and needs no disk.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,7 @@ _KEPT = timedelta(days=32)
 """Keys outlive their hold, or their window, by so long: for truth that comes late."""
 
 _QUEUE_S = 10.0
+"""So long one waits for others of this process to be done with Redis."""
 
 _ROUNDS = 8
 """A step is tried again when Redis was restarted or a bucket had to be read; so often at most."""
@@ -42,7 +44,7 @@ class RedisLedger:
         pool = client.BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType] - its options are untyped
             url,
             max_connections=connections,
-            timeout=_QUEUE_S,  # for a connection: that others use all of them does not mean that Redis is silent
+            timeout=timeout_s,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             # Once: a connection that broke while it lay idle. Every step may be repeated.
@@ -53,6 +55,8 @@ class RedisLedger:
         self._book = book
         self._clock = clock
         self._run = "-"
+        # Those who want a connection queue here, one after the other: the pool lets the newest go first.
+        self._free = asyncio.Semaphore(connections)
         self._logger = structlog.get_logger("greenroom.ledger")
         register = self._redis.register_script
         self._admit, self._finish, self._seed = map(register, (scripts.ADMIT, scripts.FINISH, scripts.SEED))
@@ -183,8 +187,7 @@ class RedisLedger:
         """Run a script, and again when Redis has been restarted or lacks a bucket. Raises `LedgerUnavailable`."""
         try:
             for _ in range(_ROUNDS):
-                keys, arguments = call()
-                answer: list[Any] = await script(keys=keys, args=(self._run, *arguments))
+                answer = await self._run_once(script, call)
                 if answer[0] == "RUN":
                     self._run = answer[1]
                 elif answer[0] == "MISSING":
@@ -197,18 +200,28 @@ class RedisLedger:
             raise LedgerUnavailable(f"the ledger cannot be rebuilt: {error.message}") from error
         raise LedgerUnavailable("Redis does not keep what it is told")
 
+    async def _run_once(self, script: Any, call: Any, *, run: str | None = None) -> list[Any]:
+        async with asyncio.timeout(_QUEUE_S):
+            await self._free.acquire()
+        try:
+            keys, arguments = call()
+            return await script(keys=keys, args=(run or self._run, *arguments))
+        finally:
+            self._free.release()
+
     async def _fill(self, buckets: Sequence[Bucket]) -> None:
         """Read buckets from SQL, with the holds in them that are not over, into a Redis that lacks them."""
-        run, names = self._run, [bucket.name for bucket in buckets]
+        names = [bucket.name for bucket in buckets]
         balances, holds = await self._book.snapshot(names, expired_since=self._clock.now() - _KEPT)
+        run = self._run  # that of the keys: should it change meanwhile, Redis refuses them
         keys = [self._key("due"), *map(self._bucket, buckets), *(self._key("h", hold.attempt_id) for hold in holds)]
-        arguments: list[Any] = [run, len(buckets), len(holds)]
+        arguments: list[Any] = [len(buckets), len(holds)]
         for name in names:
             arguments += (name, balances[name].spent, balances[name].flag or "", self._ttl(window_end(name)))
         for hold in holds:
             arguments += (hold.attempt_id, hold.state.value, hold.asked, hold.amount, hold.charged)
             arguments += (_millis(hold.until), self._ttl(hold.until), lines(hold.buckets))
-        await self._seed(keys=keys, args=arguments)
+        await self._run_once(self._seed, lambda: (keys, arguments), run=run)
 
     def _keys(self, hold: Hold) -> list[str]:
         return [self._key("h", hold.attempt_id), self._key("due"), *map(self._bucket, hold.buckets)]

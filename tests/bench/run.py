@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import cluster, in_process, journal, over_http, recovery, sandboxes
+from . import cluster, in_process, journal, ledger, over_http, recovery, sandboxes
 
 Results = dict[str, Any]
 
@@ -31,6 +31,8 @@ def run() -> Results:
     with console.status("Journal"):
         results["an append to the journal"] = journal.append_ms()
         results["what a turn leaves in the journal"] = asyncio.run(journal.bytes_per_turn())
+    with console.status("Ledger"):
+        results["a budget: reserve, dispatch, settle"] = ledger.pair_ms()
     with console.status("Sandbox"):
         results["sandbox"] = asyncio.run(sandboxes.measure())
     with tempfile.TemporaryDirectory() as folder:

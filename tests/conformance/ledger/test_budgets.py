@@ -22,13 +22,20 @@ def budgets(process: Any, limit: int = DOLLAR, *, clock: Any = None) -> Budgets:
     return Budgets(process.ledger, UserLimits(hour=limit), clock=clock or process.clock, hold_s=600)
 
 
+class PatientClock(SystemClock):
+    """Its seconds are long: how fast this machine is must not decide who gives up waiting."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() / 30
+
+
 @pytest.mark.timeout(300)
 async def test_256_who_reserve_at_once_use_a_dollar_and_no_more(open_process: Any) -> None:
     random.seed(7)
     processes = [open_process() for _ in range(2)]
-    clock = SystemClock()
+    clock = PatientClock()
     gates = [budgets(process, clock=clock) for process in processes]
-    asked = [(random.randrange(5_000, 60_000), random.uniform(0.2, 1)) for _ in range(600)]
+    asked = [(random.randrange(5_000, 60_000), random.uniform(0.2, 1)) for _ in range(400)]
     queue = list(enumerate(asked))
     spent = 0
 
