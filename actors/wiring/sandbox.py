@@ -79,5 +79,10 @@ def sandbox_spec(settings: Settings) -> SandboxSpec:
         sandbox_limits(settings),
         warm=settings.sandbox_warm,
         idle_s=settings.sandbox_idle_s,
+        max_lease_s=settings.sandbox_max_lease_s,
+        freeze_s=settings.sandbox_freeze_s,
         max_leased=settings.sandbox_max_leased,
+        max_waiting=settings.sandbox_max_waiting,
+        wait_s=settings.sandbox_wait_s,
+        spare_s=settings.sandbox_spare_s,
     )

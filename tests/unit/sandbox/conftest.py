@@ -18,9 +18,11 @@ class FakeSandbox:
     commands: list[str] = field(default_factory=list)
     lost: bool = False
     destroyed: bool = False
+    paused: bool = False
     verdict: str = "ok"
 
     def _check(self):
+        assert not self.paused, "nobody may use one that is paused"
         if self.lost or self.destroyed:
             raise SandboxUnavailable("gone")
 
@@ -49,6 +51,12 @@ class FakeSandbox:
     async def list(self, path=".", *, max_entries=1000):
         self._check()
         return tuple(FileInfo(name, len(data)) for name, data in self.files.items())
+
+    async def pause(self):
+        self.paused = True
+
+    async def resume(self):
+        self.paused = False
 
     async def destroy(self):
         self.destroyed = True
