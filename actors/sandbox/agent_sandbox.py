@@ -27,6 +27,14 @@ class Enclosure(Protocol):
 
     def oom_kills(self) -> int: ...
 
+    def freeze(self) -> None:
+        """Raises SandboxUnavailable; does nothing where it cannot be done at all."""
+        ...
+
+    def thaw(self) -> None:
+        """Raises SandboxUnavailable."""
+        ...
+
     def end(self) -> None: ...
 
 
@@ -85,6 +93,14 @@ class AgentSandbox:
         _, payload = await self._request("list", path, max=max_entries)
         entries = self._trusted(parse_entries, payload)
         return tuple(FileInfo(name, size, is_dir) for name, size, is_dir in entries[: max(0, max_entries)])
+
+    async def pause(self) -> None:
+        self._check_alive()
+        await asyncio.to_thread(self._enclosure.freeze)
+
+    async def resume(self) -> None:
+        self._check_alive()
+        await asyncio.to_thread(self._enclosure.thaw)
 
     async def destroy(self) -> None:
         self._destroyed = True
