@@ -45,6 +45,7 @@ STATUS: dict[str, int] = {
     "model_protocol_error": 502,
     "model_refused": 502,
     "sandbox_unavailable": 503,
+    "sandbox_lost": 503,
     "memory_unavailable": 503,
     "store_unavailable": 503,
     "ledger_unavailable": 503,

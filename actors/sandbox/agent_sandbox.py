@@ -57,6 +57,14 @@ class Enclosure(Protocol):
         """Whether a writable folder takes no more; None where that cannot be seen from outside."""
         ...
 
+    def freeze(self) -> None:
+        """Raises SandboxUnavailable; does nothing where it cannot be done at all."""
+        ...
+
+    def thaw(self) -> None:
+        """Raises SandboxUnavailable."""
+        ...
+
     def end(self) -> None: ...
 
 
@@ -146,6 +154,14 @@ class AgentSandbox:
     def assign(self, session_id: str) -> None:
         if self._way_out:
             self._way_out.assign(session_id)
+
+    async def pause(self) -> None:
+        self._check_alive()
+        await asyncio.to_thread(self._enclosure.freeze)
+
+    async def resume(self) -> None:
+        self._check_alive()
+        await asyncio.to_thread(self._enclosure.thaw)
 
     async def destroy(self) -> None:
         self._destroyed = True

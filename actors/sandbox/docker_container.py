@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import SandboxUnavailable
 from .base import Limits
 from .cgroups import ControlGroup
 from .counts import Counts
@@ -96,6 +97,20 @@ class Container:
 
     def is_full(self) -> bool | None:
         return self._room.is_full() if self._room and not self._ended else None
+
+    def freeze(self) -> None:
+        self._set_paused(paused=True)
+
+    def thaw(self) -> None:
+        self._set_paused(paused=False)
+
+    def _set_paused(self, *, paused: bool) -> None:
+        with self._ending:
+            if not self._ended:
+                try:
+                    self._engine.set_paused(self._id, paused=paused)
+                except EngineError as error:
+                    raise SandboxUnavailable(f"The container could not be paused or unpaused: {error}") from error
 
     def end(self) -> None:
         """Kill everything and remove the container. Idempotent; where the daemon fails, `ended` stays False."""

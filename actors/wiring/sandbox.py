@@ -10,7 +10,7 @@ from ..core.errors import StoreUnavailable
 from ..core.settings import Settings
 from ..egress_handles import RemoteConnectionLog
 from ..sandbox import host
-from ..sandbox.base import Capability, Level, Missing, SandboxBackend, Sandboxes, SandboxSpec
+from ..sandbox.base import Capability, LeasedSandboxes, Level, Missing, SandboxBackend, SandboxSpec
 from ..sandbox.bubblewrap import BubblewrapBackend
 from ..sandbox.egress import Egress
 from ..sandbox.egress_base import Attempt, ConnectionLog, EgressLimits
@@ -24,7 +24,7 @@ from .limits import sandbox_limits
 
 
 @asynccontextmanager
-async def open_sandboxes(settings: Settings) -> AsyncGenerator[Sandboxes]:
+async def open_sandboxes(settings: Settings) -> AsyncGenerator[LeasedSandboxes]:
     """This machine's sandboxes; without isolation, ones that say why there are none."""
     if settings.sandbox == "none":
         off = Missing("sandboxes are switched off", "set GREENROOM_SANDBOX=auto")
@@ -133,5 +133,10 @@ def sandbox_spec(settings: Settings) -> SandboxSpec:
         sandbox_limits(settings),
         warm=settings.sandbox_warm,
         idle_s=settings.sandbox_idle_s,
+        max_lease_s=settings.sandbox_max_lease_s,
+        freeze_s=settings.sandbox_freeze_s,
         max_leased=settings.sandbox_max_leased,
+        max_waiting=settings.sandbox_max_waiting,
+        wait_s=settings.sandbox_wait_s,
+        spare_s=settings.sandbox_spare_s,
     )

@@ -18,10 +18,12 @@ class FakeSandbox:
     commands: list[str] = field(default_factory=list)
     lost: bool = False
     destroyed: bool = False
+    paused: bool = False
     verdict: str = "ok"
     session_id: str | None = None
 
     def _check(self):
+        assert not self.paused, "nobody may use one that is paused"
         if self.lost or self.destroyed:
             raise SandboxUnavailable("gone")
 
@@ -54,6 +56,12 @@ class FakeSandbox:
     def assign(self, session_id):
         assert self.session_id is None
         self.session_id = session_id
+
+    async def pause(self):
+        self.paused = True
+
+    async def resume(self):
+        self.paused = False
 
     async def destroy(self):
         self.destroyed = True
