@@ -2,8 +2,11 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..core.errors import SandboxUnavailable
 
 _DEADLINE_S = 2.0
 _POLL_S = 0.001
@@ -52,6 +55,15 @@ class Freezer:
         if self._is_old:
             return self.file.read_text().strip() == (_FROZEN if frozen else _THAWED)
         return f"frozen {int(frozen)}" in self.file.with_name("cgroup.events").read_text().splitlines()
+
+
+def tell(freezer: Freezer | None, step: Callable[[Freezer], None]) -> None:
+    """Take the step where there is a freezer. Raises SandboxUnavailable."""
+    if freezer:
+        try:
+            step(freezer)
+        except OSError as error:
+            raise SandboxUnavailable(f"The sandbox could not be frozen or thawed: {error}") from error
 
 
 def can_freeze(folder: Path) -> bool:

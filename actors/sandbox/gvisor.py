@@ -105,6 +105,8 @@ class GvisorBackend:
         if broken:
             return Capability(NAME, Level.NONE, missing=tuple(broken))
         limits = frozenset({"disk", "time", "output", "pids"}).union(ground.groups.places)
+        if ground.groups.freezer:
+            limits |= {"freeze"}
         missing = [gap for controller, gap in ground.groups.missing.items() if controller != "pids"]
         if tools.exit_code:
             missing.append(OLD_RUNSC)

@@ -12,11 +12,13 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .cgroups import ControlGroup
 from .counts import Counts
+from .freezer import Freezer, tell
 from .gvisor_bundle import Bundle
 from .jail import launcher
 
@@ -109,6 +111,17 @@ class Sentry:
     def is_full(self) -> bool | None:
         """None: the folders are gVisor's, of which this machine sees nothing."""
         return None
+
+    def freeze(self) -> None:
+        self._tell(Freezer.freeze)
+
+    def thaw(self) -> None:
+        self._tell(Freezer.thaw)
+
+    def _tell(self, step: Callable[[Freezer], None]) -> None:
+        with self._ending:
+            if self._launch.group and not self._ended:
+                tell(self._launch.group.freezer, step)
 
     def message(self) -> str:
         """What launcher and `runsc` said on their standard error."""

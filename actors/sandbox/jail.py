@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import SandboxUnavailable
 from .cgroups import ControlGroup
 from .counts import Counts
-from .freezer import Freezer
+from .freezer import Freezer, tell
 from .room import Room
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -150,18 +149,15 @@ class Jail:
         return self._room.is_full() if self._room and not self._ended else None
 
     def freeze(self) -> None:
-        self._tell(lambda freezer: freezer.freeze())
+        self._tell(Freezer.freeze)
 
     def thaw(self) -> None:
-        self._tell(lambda freezer: freezer.thaw())
+        self._tell(Freezer.thaw)
 
     def _tell(self, step: Callable[[Freezer], None]) -> None:
         with self._ending:
-            if self._group and self._group.freezer and not self._ended:
-                try:
-                    step(self._group.freezer)
-                except OSError as error:
-                    raise SandboxUnavailable(f"The sandbox could not be frozen or thawed: {error}") from error
+            if self._group and not self._ended:
+                tell(self._group.freezer, step)
 
     def message(self) -> str:
         """What launcher and bubblewrap said on their standard error."""
