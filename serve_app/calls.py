@@ -31,6 +31,8 @@ _ERRORS: dict[str, type[GreenroomError]] = {
     for error in (
         *(GreenroomError, errors.InvalidInput, errors.UnknownModel, errors.MessageTooLarge, errors.CursorExpired),
         *(errors.IdempotencyKeyReused, errors.Unauthenticated, errors.Forbidden),
+        *(errors.InvalidPath, errors.FileTooLarge, errors.RangeNotSatisfiable, errors.PolicyRefusal),
+        *(errors.NoSuchFile, errors.WorkspaceConflict),
         *(errors.NotFoundError, errors.SessionNotFound, errors.TurnNotFound),
         *(errors.MessageNotFound, errors.ApprovalNotFound),
         *(errors.ConflictError, errors.Fenced, errors.NotHere, errors.SessionExists, errors.SessionBusy),

@@ -242,6 +242,9 @@ class FaultySandboxes:
             "list", session_id, lambda: self._sandboxes.list(session_id, path, max_entries=max_entries)
         )
 
+    async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None:
+        await self._do("remove", session_id, lambda: self._sandboxes.remove(session_id, path, recursive=recursive))
+
     async def interrupt(self, session_id: str) -> None:
         await self._faults.around("interrupt", lambda: self._sandboxes.interrupt(session_id), SandboxUnavailable)
 

@@ -105,6 +105,9 @@ class Agent:
         elif operation == "list":
             entries = files.listing(path, header["max"])
             self._send({"id": request}, json.dumps(entries).encode())
+        elif operation == "remove":
+            files.remove(path, recursive=header["recursive"])
+            self._send({"id": request})
         else:
             raise ValueError(f"there is no operation {operation}")
 
