@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from . import workspace_cli
+
 if TYPE_CHECKING:
     from actors.core.settings import Settings
 
@@ -22,6 +24,8 @@ app = typer.Typer(
 
 sandbox = typer.Typer(help="Make ready and try out what tool code runs in.", no_args_is_help=True)
 app.add_typer(sandbox, name="sandbox")
+app.command("exec")(workspace_cli.execute)
+app.add_typer(workspace_cli.files, name="files")
 
 Home = Annotated[
     Path | None,

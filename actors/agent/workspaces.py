@@ -7,9 +7,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from ..core.errors import GreenroomError, SessionNotFound
+from ..core.events import SessionCreated
 from ..sandbox.base import Sandboxes
 from ..security.guard import Caller, SandboxGuard
 from .book import SessionBook
+from .sessions import NewSession
 
 
 class Workspaces:
@@ -31,6 +33,11 @@ class Workspaces:
         finally:
             with suppress(GreenroomError):
                 await self._end_with_its_session(session_id, user_id)
+
+    async def begin(self, session_id: str, user_id: str, new: NewSession) -> None:
+        """Open a session that has no message yet, or find it. Raises `SessionExists` when it is someone else's."""
+        created = SessionCreated(user_id, new.model, new.system, new.metadata, new.approvals)
+        await self._book.open(session_id, user_id, created)
 
     async def check(self, session_id: str, user_id: str) -> None:
         """Raises `SessionNotFound` when the user has no such session, or has it no more."""
