@@ -188,7 +188,7 @@ class GuardedSandboxes:
         folder, name = posixpath.split(posixpath.normpath(path))
         found = await self._sandboxes.stat(session_id, folder or ".")
         # The name itself is removed, and not what it leads to.
-        real = posixpath.join(found.path, name)
+        real = posixpath.normpath(posixpath.join(found.path, name))
         detail = {"path": path, "leads_to": real, "recursive": recursive}
         rules = self._guard.policy.files
         refusal = path_refusal(place(path), rules) or path_refusal(place(real), rules)
