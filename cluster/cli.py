@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from . import workspace_cli
+from .model_server import model_server
 
 if TYPE_CHECKING:
     from actors.core.settings import Settings
@@ -26,6 +27,7 @@ sandbox = typer.Typer(help="Make ready and try out what tool code runs in.", no_
 app.add_typer(sandbox, name="sandbox")
 app.command("exec")(workspace_cli.execute)
 app.add_typer(workspace_cli.files, name="files")
+app.command("model-server")(model_server)
 
 Home = Annotated[
     Path | None,

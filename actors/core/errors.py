@@ -3,13 +3,13 @@
 GreenroomError (code, retryable, details)
 ├── InputError ........ InvalidInput · UnknownModel · MessageTooLarge · CursorExpired · IdempotencyKeyReused
 │                       InvalidPath · FileTooLarge · RangeNotSatisfiable
-├── AccessError ....... Unauthenticated · Forbidden · PolicyRefusal
+├── AccessError ....... Unauthenticated · Forbidden · AccountSuspended · PolicyRefusal
 ├── NotFoundError ..... SessionNotFound · TurnNotFound · MessageNotFound · ApprovalNotFound · NoSuchFile
 ├── ConflictError ..... Fenced · NotHere · SessionExists · SessionBusy · MessageNotWaiting · ApprovalNotPending
-│                       WorkspaceConflict
-├── LimitError ........ TurnLimit · AtCapacity · InboxFull
+│                       HoldConflict · WorkspaceConflict
+├── LimitError ........ TurnLimit · AtCapacity · InboxFull · BudgetExceeded
 └── UnavailableError .. ModelUnavailable · ModelProtocolError · ModelRefused · SandboxUnavailable
-                        MemoryUnavailable · StoreUnavailable · SessionLost · Draining   (retryable)
+                        MemoryUnavailable · StoreUnavailable · LedgerUnavailable · SessionLost · Draining   (retryable)
 
 The docstring of a class is its default message. `code` is the wire contract and never changes; the
 HTTP status of each code is in `serve_app/problems.py`. What a *tool* does wrong is not an error of
@@ -118,6 +118,12 @@ class PolicyRefusal(AccessError):
     code = "policy_refused"
 
 
+class AccountSuspended(AccessError):
+    """The account is suspended: what costs money is refused until somebody lifts that."""
+
+    code = "account_suspended"
+
+
 class NotFoundError(GreenroomError):
     """There is nothing of that name."""
 
@@ -205,6 +211,12 @@ class WorkspaceConflict(ConflictError):
     code = "workspace_conflict"
 
 
+class HoldConflict(ConflictError):
+    """The attempt's hold is in a state that does not allow this, or was given another amount."""
+
+    code = "hold_conflict"
+
+
 class LimitError(GreenroomError):
     """A limit was reached."""
 
@@ -229,6 +241,12 @@ class InboxFull(LimitError):
 
     code = "inbox_full"
     retryable = True
+
+
+class BudgetExceeded(LimitError):
+    """A budget does not allow what this may cost."""
+
+    code = "budget_exceeded"
 
 
 class UnavailableError(GreenroomError):
@@ -273,6 +291,12 @@ class StoreUnavailable(UnavailableError):
     """The database does not answer."""
 
     code = "store_unavailable"
+
+
+class LedgerUnavailable(UnavailableError):
+    """The ledger does not answer, so nothing that costs money is begun."""
+
+    code = "ledger_unavailable"
 
 
 class SessionLost(UnavailableError):

@@ -21,6 +21,7 @@ COMMANDS = (
     "exec",
     "files",
     "env",
+    "model-server",
 )
 runner = CliRunner()
 
