@@ -105,6 +105,9 @@ class SandboxActor:
         with bound(fence):
             return await sandboxes.list(session_id, path, max_entries=max_entries)
 
+    async def remove(self, session_id: str, path: str, *, recursive: bool) -> None:
+        await (await self._sandboxes.get()).remove(session_id, path, recursive=recursive)
+
     async def holds(self, session_id: str) -> bool:
         return await (await self._sandboxes.get()).holds(session_id)
 

@@ -129,6 +129,9 @@ class RemoteSandboxes:
     async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
         return await self._call(session_id, "list", path, max_entries=max_entries)
 
+    async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None:
+        await self._call(session_id, "remove", path, recursive=recursive)
+
     async def holds(self, session_id: str) -> bool:
         return await self._holder(session_id) is not None
 

@@ -67,6 +67,7 @@ def build_asgi(parts: ApiParts, process: str) -> FastAPI:
         new_id=parts.new_id,
         sessions=parts.sessions,
         sandboxes=parts.sandboxes,
+        workspaces=parts.workspaces,
         book=parts.book,
         approvals=parts.approvals,
         keys=parts.keys,

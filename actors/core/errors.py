@@ -2,10 +2,11 @@
 
 GreenroomError (code, retryable, details)
 ├── InputError ........ InvalidInput · UnknownModel · MessageTooLarge · CursorExpired · IdempotencyKeyReused
-├── AccessError ....... Unauthenticated · Forbidden · AccountSuspended
-├── NotFoundError ..... SessionNotFound · TurnNotFound · MessageNotFound · ApprovalNotFound
+│                       InvalidPath · FileTooLarge · RangeNotSatisfiable
+├── AccessError ....... Unauthenticated · Forbidden · AccountSuspended · PolicyRefusal
+├── NotFoundError ..... SessionNotFound · TurnNotFound · MessageNotFound · ApprovalNotFound · NoSuchFile
 ├── ConflictError ..... Fenced · NotHere · SessionExists · SessionBusy · MessageNotWaiting · ApprovalNotPending
-                        HoldConflict
+│                       HoldConflict · WorkspaceConflict
 ├── LimitError ........ TurnLimit · AtCapacity · InboxFull · BudgetExceeded
 └── UnavailableError .. ModelUnavailable · ModelProtocolError · ModelRefused · SandboxUnavailable
                         LeaseEnded · SandboxLost · MemoryUnavailable · StoreUnavailable · LedgerUnavailable
@@ -78,6 +79,24 @@ class IdempotencyKeyReused(InputError):
     code = "idempotency_key_reused"
 
 
+class InvalidPath(InputError):
+    """That is no path of a file in a workspace."""
+
+    code = "invalid_path"
+
+
+class FileTooLarge(InputError):
+    """The file is larger than a file may be."""
+
+    code = "file_too_large"
+
+
+class RangeNotSatisfiable(InputError):
+    """The file has no such bytes."""
+
+    code = "range_not_satisfiable"
+
+
 class AccessError(GreenroomError):
     """This caller may not do that."""
 
@@ -92,6 +111,12 @@ class Unauthenticated(AccessError):
 
 class Forbidden(AccessError):
     """The API key does not allow this."""
+
+
+class PolicyRefusal(AccessError):
+    """The policy does not allow this file operation."""
+
+    code = "policy_refused"
 
 
 class AccountSuspended(AccessError):
@@ -128,6 +153,12 @@ class ApprovalNotFound(NotFoundError):
     """There is no such approval."""
 
     code = "approval_not_found"
+
+
+class NoSuchFile(NotFoundError):
+    """There is no such file in the workspace."""
+
+    code = "file_not_found"
 
 
 class ConflictError(GreenroomError):
@@ -173,6 +204,12 @@ class ApprovalNotPending(ConflictError):
     """It was decided before, or its turn has ended."""
 
     code = "approval_not_pending"
+
+
+class WorkspaceConflict(ConflictError):
+    """What is in the workspace does not allow this."""
+
+    code = "workspace_conflict"
 
 
 class HoldConflict(ConflictError):

@@ -151,6 +151,9 @@ class AgentSandbox:
         entries = self._trusted(parse_entries, payload)
         return tuple(FileInfo(name, size, is_dir) for name, size, is_dir in entries[: max(0, max_entries)])
 
+    async def remove(self, path: str, *, recursive: bool = False) -> None:
+        await self._request("remove", path, recursive=recursive)
+
     def assign(self, session_id: str) -> None:
         if self._way_out:
             self._way_out.assign(session_id)

@@ -193,6 +193,13 @@ class Sandbox(Protocol):
         """Everything below `path`, depth first. Raises `WorkspaceError`."""
         ...
 
+    async def remove(self, path: str, *, recursive: bool = False) -> None:
+        """Remove a file, or an empty folder; with `recursive` a folder and all that is in it.
+
+        A link is removed and not what it leads to. Raises `WorkspaceError`.
+        """
+        ...
+
     def assign(self, session_id: str) -> None:
         """Say whose it is, once, before its first use: what it asks of the network is judged and audited as theirs."""
         ...
@@ -269,6 +276,8 @@ class Sandboxes(Protocol):
     async def write(self, session_id: str, path: str, data: bytes) -> None: ...
 
     async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]: ...
+
+    async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None: ...
 
     async def holds(self, session_id: str) -> bool:
         """The session has a sandbox. Makes none."""

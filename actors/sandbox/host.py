@@ -137,6 +137,9 @@ class SandboxHost:
     async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
         return await self._use(session_id, lambda s: s.list(path, max_entries=max_entries))
 
+    async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None:
+        await self._use(session_id, lambda s: s.remove(path, recursive=recursive))
+
     async def holds(self, session_id: str) -> bool:
         return session_id in self._leases
 

@@ -66,6 +66,9 @@ class UnavailableSandboxes:
     async def list(self, *_args: object, **_options: object) -> tuple[FileInfo, ...]:
         self._refuse()
 
+    async def remove(self, *_args: object, **_options: object) -> None:
+        self._refuse()
+
     async def holds(self, session_id: str) -> bool:  # noqa: ARG002 - the Protocol's
         """No session has one."""
         return False

@@ -251,6 +251,9 @@ class FaultySandboxes:
             "list", session_id, lambda: self._sandboxes.list(session_id, path, max_entries=max_entries)
         )
 
+    async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None:
+        await self._do("remove", session_id, lambda: self._sandboxes.remove(session_id, path, recursive=recursive))
+
     async def holds(self, session_id: str) -> bool:
         return await self._faults.around("holds", lambda: self._sandboxes.holds(session_id), SandboxUnavailable)
 

@@ -105,6 +105,17 @@ class FakeSandboxes:
         below = [info for info in found if PurePosixPath(top) in PurePosixPath(info.path).parents]
         return tuple(sorted(below, key=lambda info: PurePosixPath(info.path).parts)[:max_entries])
 
+    async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None:
+        files = self._workspace(session_id)
+        name = _normal(path)
+        below = [file for file in files if PurePosixPath(name) in PurePosixPath(file).parents]
+        if name == "." or (name not in files and not below):
+            raise WorkspaceError(f"There is nothing to remove at {path!r}.")
+        if below and not recursive:
+            raise WorkspaceError(f"{path!r} is a folder that is not empty.")
+        for file in [*below, name]:
+            files.pop(file, None)
+
     async def holds(self, session_id: str) -> bool:
         return session_id in self._files
 

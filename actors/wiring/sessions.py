@@ -24,13 +24,12 @@ from ..register import met
 from ..sandbox.base import Sandboxes
 from ..security.audit import Audit, SqlAudit
 from ..security.cipher import ClearText
-from ..security.guard import SandboxGuard
 from ..tool_handles import RemoteMemories, RemoteSandboxes
 from ..tools.toolbox import Toolbox, default_tools
 from .ledger import open_budgets
 from .limits import sandbox_limits
 from .models import open_llm
-from .policy import quarantine, sandbox_policy
+from .policy import sandbox_guard
 from .store import open_database
 
 
@@ -95,14 +94,7 @@ def session_host(
     """
     new_id = new_id or uuid7_ids(clock)
     toolbox = _toolbox(settings, clock)
-    guard = SandboxGuard(
-        sandboxes,
-        sandbox_policy(settings),
-        audit=audit,
-        quarantine=quarantine(settings),
-        clock=clock,
-        new_id=new_id,
-    )
+    guard = sandbox_guard(settings, sandboxes, audit=audit, clock=clock, new_id=new_id)
     model = ModelCall(
         llm,
         tools=toolbox.specs,

@@ -113,6 +113,9 @@ class Agent:
         elif operation == "list":
             entries = files.listing(path, header["max"])
             self._send({"id": request}, json.dumps(entries).encode())
+        elif operation == "remove":
+            files.remove(path, recursive=header["recursive"])
+            self._send({"id": request})
         elif operation == "room":
             self._send({"id": request}, json.dumps(room.left()).encode())
         else:

@@ -6,6 +6,7 @@ opened, and then asked of the kernel what was really opened: `/proc/self/fd` dec
 
 import contextlib
 import errno
+import json
 import os
 import stat
 
@@ -14,6 +15,7 @@ MAX_LIST_BYTES = 3 * 1024 * 1024
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC
 _UPLOAD_NAME = ".upload-"
+_REMOVED_NAME = ".removed-"
 
 
 class Refused(Exception):
@@ -121,10 +123,11 @@ def listing(path: str, max_entries: int) -> list[tuple[str, int, bool]]:
     found: list[tuple[str, int, bool]] = []
     size = 0
     first = True
-    while pending and len(found) < max_entries:
+    while pending and len(found) < max_entries and size <= MAX_LIST_BYTES:
         folder = pending.pop()
         if not first:
             found.append((os.path.relpath(folder, WORKSPACE), 0, True))
+            size += _listed_size(found[-1][0])
         try:
             files, folders = _children(folder)
         except (OSError, Refused):
@@ -134,12 +137,69 @@ def listing(path: str, max_entries: int) -> list[tuple[str, int, bool]]:
         first = False
         for name, file_size in files:
             relative = os.path.relpath(os.path.join(folder, name), WORKSPACE)  # noqa: PTH118
-            size += len(relative) + 64
+            size += _listed_size(relative)
             if len(found) >= max_entries or size > MAX_LIST_BYTES:
                 return found
             found.append((relative, file_size, False))
         pending.extend(os.path.join(folder, name) for name in reversed(folders))  # noqa: PTH118
     return found
+
+
+def _listed_size(relative: str) -> int:
+    return len(json.dumps(relative)) + 64  # a character that is not ASCII takes six bytes or twelve
+
+
+def remove(path: str, *, recursive: bool) -> None:
+    """Remove a file, a link (and not what it leads to), or a folder, which must be empty unless `recursive`."""
+    target = os.path.normpath(os.path.join(WORKSPACE, path))  # noqa: PTH118  as above
+    if target == WORKSPACE:
+        raise Refused("the workspace itself cannot be removed")
+    folder, name = os.path.split(target)
+    folder_fd = _open_below(folder, _DIR_FLAGS)
+    try:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=folder_fd)
+            return
+        if recursive:
+            _empty(name, folder_fd)
+        os.rmdir(name, dir_fd=folder_fd)
+    finally:
+        os.close(folder_fd)
+
+
+def _empty(name: str, folder_fd: int) -> None:
+    """What lies deeper is moved up before it is removed, so that no depth needs more than three descriptors.
+
+    No link is followed: what is swapped for one meanwhile is an error, and leads nowhere.
+    """
+    os.chmod(name, 0o700, dir_fd=folder_fd)
+    top_fd = os.open(name, _DIR_FLAGS | os.O_NOFOLLOW, dir_fd=folder_fd)
+    try:
+        pending = _unlink_files(top_fd)
+        while pending:
+            below = pending.pop()
+            fd = os.open(below, _DIR_FLAGS | os.O_NOFOLLOW, dir_fd=top_fd)
+            try:
+                for deeper in _unlink_files(fd):
+                    pending.append(_REMOVED_NAME + os.urandom(8).hex())
+                    os.rename(deeper, pending[-1], src_dir_fd=fd, dst_dir_fd=top_fd)
+            finally:
+                os.close(fd)
+            os.rmdir(below, dir_fd=top_fd)
+    finally:
+        os.close(top_fd)
+
+
+def _unlink_files(folder_fd: int) -> list[str]:
+    """Remove what is no folder; the names of the folders, which can be entered and moved from now on."""
+    with os.scandir(folder_fd) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_dir in found:
+        if is_dir:
+            os.chmod(name, 0o700, dir_fd=folder_fd)
+        else:
+            os.unlink(name, dir_fd=folder_fd)
+    return [name for name, is_dir in found if is_dir]
 
 
 def _children(folder: str) -> tuple[list[tuple[str, int]], list[str]]:

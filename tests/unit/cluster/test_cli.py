@@ -18,6 +18,8 @@ COMMANDS = (
     "drain-node",
     "deploy",
     "sandbox",
+    "exec",
+    "files",
     "env",
     "model-server",
 )
@@ -55,6 +57,8 @@ def test_help_loads_nothing_heavy():
         (["down"], 0, "Nothing runs"),
         (["env"], 3, "greenroom up"),
         (["chat", "-m", "hi"], 1, "greenroom up"),
+        (["exec", "sess_1", "ls"], 1, "greenroom up"),
+        (["files", "ls", "sess_1"], 1, "greenroom up"),
     ],
 )
 def test_without_a_run(home, arguments, code, said):

@@ -45,6 +45,11 @@ class FakeSandbox:
         self._check()
         self.files[path] = data
 
+    async def remove(self, path, *, recursive=False):
+        self._check()
+        if self.files.pop(path, None) is None:
+            raise WorkspaceError("No such file")
+
     async def stat(self, path):
         self._check()
         return FileStat(path, "file", len(self.files[path])) if path in self.files else FileStat(path, "missing")
