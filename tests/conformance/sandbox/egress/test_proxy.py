@@ -202,9 +202,7 @@ async def test_what_cannot_be_audited_is_not_done(outlet, web, log):
     assert web.requests == []
 
 
-@pytest.mark.parametrize(
-    "said", [b"\0" * 100, b"GET / HTTP/1.1\r\n\r\n", b"\r\n\r\n", b"\x16\3\1\2\0\1\0\1\xfc\3\3\r\n\r\n"]
-)
+@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"\r\n\r\n", b"\x16\3\1\2\0\1\0\1\xfc\3\3\r\n\r\n"])
 async def test_garbage_is_answered_and_ended(outlet, log, said):
     answer = await ask(outlet, said)
     assert answer.startswith(b"HTTP/1.1 40")
@@ -216,9 +214,14 @@ async def test_a_head_without_end(outlet, log):
     assert log.refused == ["request"]
 
 
-async def test_a_head_that_comes_too_slowly(outlet, log):
-    assert (await ask(outlet, b"GET http://x/ HT")).startswith(b"HTTP/1.1 408 ")
+@pytest.mark.parametrize("said", [b"GET http://x/ HT", b"\0" * 100])
+async def test_a_head_that_comes_too_slowly(make_egress, log, egress_limits, said):
+    egress = make_egress(limits=replace(egress_limits, head_s=0.3))
+    outlet = await egress.open()
+    outlet.assign("sess_1")
+    assert (await ask(outlet, said)).startswith(b"HTTP/1.1 408 ")
     assert log.refused == ["request"]
+    egress.close()
 
 
 async def test_half_closed_and_silent_clients_are_ended(make_egress, web, egress_limits, eventually):
@@ -248,12 +251,12 @@ async def test_a_server_that_is_not_there(outlet, web, log):
 
 async def test_a_thousand_connections_are_bounded(outlet, web, log, egress_limits, eventually):
     """Eight at once, two hundred in all; what is over that costs no row of its own."""
-    streams = []
-    for number in range(1000):
-        streams.append(await asyncio.open_unix_connection(str(outlet.socket_path)))
-        if number < egress_limits.connections:
-            streams[-1][1].write(get(ALLOWED, web.port, "/silent"))
+    streams = [await asyncio.open_unix_connection(str(outlet.socket_path)) for _ in range(egress_limits.connections)]
+    for _, writer in streams:
+        writer.write(get(ALLOWED, web.port, "/silent"))
     await eventually(lambda: web.open == egress_limits.connections)
+    while len(streams) < 1000:
+        streams.append(await asyncio.open_unix_connection(str(outlet.socket_path)))
 
     async def first_line(reader):
         return (await reader.read(100)).partition(b"\r\n")[0]
