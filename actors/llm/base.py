@@ -3,14 +3,14 @@
 The contract of `LLM.stream`:
 
 * It yields any number of `TextDelta` and `ReasoningText`, then exactly one `Answer`, and ends. Any number of
-  `Retrying` may come before all of these.
+  `Retrying`, each followed by `Resending`, may come before all of these.
 * It raises `ModelUnavailable` (no answer, or it broke off), `ModelProtocolError` (what came is not an
   answer), `ModelRefused` (the server said no; trying again is useless) or `UnknownModel`. The error's
-  `details` hold `partial` (str, the text so far) when text was already yielded, and `generation_id`
-  when it is known.
+  `details` hold `partial` (str, the text so far) when text was already yielded, `generation_id`
+  when it is known, and `free` (true) when the last attempt was surely not billed.
 * An attempt is one HTTP request. An implementation may try again by itself only while it has yielded
-  no text; it yields `Retrying` before it sends the next request, so that each has its own row in the
-  ledger. Once text was yielded it never starts over.
+  no text; it yields `Retrying` when one has failed and `Resending` before it sends the next, so that each
+  has its own row in the ledger and none is open in between. Once text was yielded it never starts over.
 * Closing the iterator (`aclose`, or cancellation of the task) ends the request at once.
 * It never runs a tool and never yields a tool call that is not complete and valid JSON.
 """
@@ -64,14 +64,19 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """An attempt failed, and the next one is about to be sent. `free`: the failed one was surely not billed."""
+    """An attempt failed, and after a wait there will be another. `free`: the failed one was surely not billed."""
 
     outcome: str
     free: bool = False
     generation_id: str | None = None
 
 
-StreamItem: TypeAlias = TextDelta | ReasoningText | Answer | Retrying
+@dataclass(frozen=True, slots=True)
+class Resending:
+    """The wait is over: the next attempt is about to be sent."""
+
+
+StreamItem: TypeAlias = TextDelta | ReasoningText | Answer | Retrying | Resending
 
 
 @dataclass(frozen=True, slots=True)

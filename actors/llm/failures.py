@@ -71,8 +71,10 @@ _OUTCOMES: dict[Cause, tuple[type[GreenroomError], str]] = {
 }
 
 
-def as_error(failure: UpstreamFailure, *, partial: str, generation_id: str | None) -> GreenroomError:
-    """Our error for the last failure. `partial` is text that was already yielded."""
+def as_error(
+    failure: UpstreamFailure, *, partial: str, generation_id: str | None, yielded: bool = False
+) -> GreenroomError:
+    """Our error for the last failure. `partial` is text that was already yielded, `yielded` whether anything was."""
     error, summary = _OUTCOMES[failure.cause]
     details: dict[str, Any] = {"cause": failure.cause.value}
     if failure.status is not None:
@@ -83,6 +85,8 @@ def as_error(failure: UpstreamFailure, *, partial: str, generation_id: str | Non
         details["partial"] = mended(partial)
     if generation_id:
         details["generation_id"] = generation_id
+    if not yielded and failure.cause in _NEVER_BILLED:
+        details["free"] = True
     return error(f"{summary}: {failure.message}", **details)
 
 

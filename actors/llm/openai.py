@@ -17,7 +17,7 @@ import structlog
 from ..core.clock import Clock, SystemClock
 from ..core.errors import InvalidInput, ModelUnavailable
 from .answer import AnswerAssembler
-from .base import ModelInfo, ModelRequest, StreamItem
+from .base import ModelInfo, ModelRequest, Resending, StreamItem, TextDelta
 from .catalogue import ModelCatalogue
 from .chat_request import ChatDialect, encode_request
 from .chat_response import read_answer, read_body, read_failure
@@ -95,13 +95,17 @@ class OpenAIClient:
                 failures += 1
                 wait_s = None if yielded else self._retries.wait_s(failure, failures, deadline.left_s)
                 if wait_s is None:
-                    partial = assembler.text if yielded else ""
-                    raise as_error(failure, partial=partial, generation_id=assembler.generation_id)
+                    partial = assembler.text
+                    if partial and not yielded:  # half an answer that came in one piece with its error
+                        yielded = True
+                        yield TextDelta(partial)
+                    raise as_error(failure, partial=partial, generation_id=assembler.generation_id, yielded=yielded)
                 if failure.affordable_tokens:
                     request = replace(request, max_completion_tokens=failure.affordable_tokens)
                 log.warning("llm.retry", cause=failure.cause.value, status=failure.status, wait_s=round(wait_s, 3))
-                await self._clock.sleep(wait_s)
                 yield retried(failure, assembler.generation_id)
+                await self._clock.sleep(wait_s)
+                yield Resending()
         finally:
             deadline.close()
 

@@ -60,6 +60,16 @@ class Enclosure(Protocol):
     def end(self) -> None: ...
 
 
+class WayOut(Protocol):
+    """What a sandbox's connections pass through, seen from outside. Its methods do not block."""
+
+    def assign(self, session_id: str) -> None: ...
+
+    def hang_up(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class AgentSandbox:
     """A `Sandbox` over an agent that is ready.
 
@@ -67,11 +77,20 @@ class AgentSandbox:
     the end of every process in the sandbox, so that no daemon outlives it. File operations do not wait.
     """
 
-    def __init__(self, channel: AgentChannel, enclosure: Enclosure, limits: Limits, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        channel: AgentChannel,
+        enclosure: Enclosure,
+        limits: Limits,
+        *,
+        clock: Clock,
+        way_out: WayOut | None = None,
+    ) -> None:
         self._channel = channel
         self._enclosure = enclosure
         self._limits = limits
         self._clock = clock
+        self._way_out = way_out
         self._command_turn = asyncio.Lock()  # guards the processes inside: one command at a time
         self._upload_turn = asyncio.Lock()  # guards the agent's one unfinished upload
         self._destroyed = False
@@ -118,9 +137,15 @@ class AgentSandbox:
         entries = self._trusted(parse_entries, payload)
         return tuple(FileInfo(name, size, is_dir) for name, size, is_dir in entries[: max(0, max_entries)])
 
+    def assign(self, session_id: str) -> None:
+        if self._way_out:
+            self._way_out.assign(session_id)
+
     async def destroy(self) -> None:
         self._destroyed = True
         self._channel.close()
+        if self._way_out:
+            self._way_out.close()
         # Whoever gives up waiting must not leave it half done.
         await asyncio.shield(asyncio.to_thread(self._enclosure.end))
 
@@ -148,6 +173,8 @@ class AgentSandbox:
             after = self._enclosure.counts()
             verdict = await self._verdict(run, code, before, after)
         finally:
+            if self._way_out:  # whoever was connected has ended with the command
+                self._way_out.hang_up()
             self._command_turn.release()
         cpu_s = None if before.cpu_s is None or after.cpu_s is None else after.cpu_s - before.cpu_s
         return ExecResult(

@@ -38,12 +38,16 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a probe found. `limits` names those that are enforced: memory, cpu, pids, disk, time, output."""
+    """What a probe found. `limits` names those that are enforced: memory, cpu, pids, disk, time, output.
+
+    `egress` names the domains that its sandboxes may reach; none is no network at all.
+    """
 
     backend: str
     level: Level
     limits: frozenset[str] = frozenset()
     missing: tuple[Missing, ...] = ()
+    egress: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,10 @@ class Sandbox(Protocol):
 
     async def list(self, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
         """Everything below `path`, depth first. Raises `WorkspaceError`."""
+        ...
+
+    def assign(self, session_id: str) -> None:
+        """Say whose it is, once, before its first use: what it asks of the network is judged and audited as theirs."""
         ...
 
     async def destroy(self) -> None:

@@ -24,9 +24,10 @@ from .docker_engine import DEFAULT_HOST, DockerEngine, EngineError, EngineFacts,
 from .docker_image import Image, ensure_image, ensure_own_image
 from .docker_seccomp import profile_for
 from .docker_streams import ContainerStreams
+from .egress import Egress, Outlet, outlet_of
 from .ground import Ground
 from .host_users import HostUsers
-from .interior import CANARY_LIMITS, ENVIRONMENT, WORKSPACE, agent_program, check_workspace_fits
+from .interior import CANARY_LIMITS, WORKSPACE, agent_program, check_workspace_fits, environment
 from .room import Room
 from .rootfs import CannotBuild, default_cache
 from .unavailable import reported, unavailable
@@ -58,6 +59,7 @@ class DockerBackend:
 
     The workspace, /tmp and /dev/shm lie in memory and count against `memory_bytes`. When the process that
     made them dies, the agents end with their connections; what is left all the same is removed by the next.
+    Without `egress`, which it owns from here on, there is no way out.
     """
 
     def __init__(
@@ -67,11 +69,13 @@ class DockerBackend:
         host: str = DEFAULT_HOST,
         image: str | None = None,
         clock: Clock | None = None,
+        egress: Egress | None = None,
     ) -> None:
         self._cache = cache or default_cache()
         self._host = host
         self._own_image = image
         self._clock = clock or SystemClock()
+        self._egress = egress
         self._owner = owners.this_process()
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="docker")
         self._starts = asyncio.Semaphore(_STARTS_AT_ONCE)
@@ -98,6 +102,8 @@ class DockerBackend:
 
     async def aclose(self) -> None:
         self._closed = True
+        if self._egress:
+            self._egress.close()
         ground = self._ground.close()
         containers, self._containers = self._containers, set()
         async with asyncio.TaskGroup() as group:
@@ -124,7 +130,8 @@ class DockerBackend:
             fix = "run Greenroom where the daemon runs and not in a container, with the control groups in sight"
             missing.append(Missing("the count of what was ended for memory, so that it is told as what it is", fix))
         limits = frozenset({"disk", "time", "output"}) | ground.facts.limits
-        return Capability(NAME, Level.CONTAINER, limits, tuple(missing))
+        domains = self._egress.rules.domains if self._egress else ()
+        return Capability(NAME, Level.CONTAINER, limits, tuple(missing), domains)
 
     def _get_ready(self) -> _Shared:
         seccomp = profile_for()
@@ -149,10 +156,16 @@ class DockerBackend:
 
     async def _create(self, ground: _Shared, limits: Limits) -> tuple[AgentSandbox, Container, int]:
         """A ready sandbox, its container, and the user that it runs as."""
+        async with outlet_of(self._egress) as outlet:
+            return await self._create_with(outlet, ground, limits)
+
+    async def _create_with(
+        self, outlet: Outlet | None, ground: _Shared, limits: Limits
+    ) -> tuple[AgentSandbox, Container, int]:
         self._containers = {container for container in self._containers if not container.ended}
         uid = _REMAPPED_UID if ground.facts.remaps_users else self._users.take()
         async with self._starts:
-            starting = self._threads.submit(self._start, ground, limits, uid)
+            starting = self._threads.submit(self._start, ground, limits, uid, outlet)
             try:
                 container, streams = await asyncio.shield(asyncio.wrap_future(starting))
             except asyncio.CancelledError:
@@ -171,21 +184,26 @@ class DockerBackend:
                 if isinstance(error, ChannelClosed | TimeoutError | OSError):
                     raise unavailable(diagnose(frames.words or str(error))) from error
                 raise
-        return AgentSandbox(channel, container, limits, clock=self._clock), container, uid
+        return AgentSandbox(channel, container, limits, clock=self._clock, way_out=outlet), container, uid
 
-    def _start(self, ground: _Shared, limits: Limits, uid: int) -> tuple[Container, socket.socket]:
+    def _start(
+        self, ground: _Shared, limits: Limits, uid: int, outlet: Outlet | None
+    ) -> tuple[Container, socket.socket]:
+        if outlet:
+            # Within a remapped range nobody here knows which host user it will be.
+            outlet.give_to(None if ground.facts.remaps_users else uid)
         # Among users of a remapped range the number of processes would be counted over all sandboxes together.
         # Else one more than the control group's, which then is the one that refuses, and counts it.
         processes = _REMAPPED_PIDS if ground.facts.remaps_users else limits.pids + 2
         started = ground.engine.start(
             ground.image.name,
             [ground.image.python, "-I", "-c", agent_program(answers_fd=1), str(processes)],
-            host_config(limits, uid=uid, seccomp=ground.seccomp),
+            host_config(limits, uid=uid, seccomp=ground.seccomp, way_out=outlet.folder if outlet else None),
             user=f"{uid}:{uid}",
             working_dir=WORKSPACE,
             hostname="sandbox",
             stop_signal="SIGKILL",  # the agent hears no other, and whoever stops a container would wait for it
-            environment=dict(ENVIRONMENT),
+            environment=environment(has_way_out=outlet is not None, is_own_root=not ground.image.is_own),
             network_disabled=True,
             labels={LABEL: self._owner},
         )

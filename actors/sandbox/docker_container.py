@@ -2,12 +2,14 @@
 
 import logging
 import threading
+from pathlib import Path
 from typing import Any
 
 from .base import Limits
 from .cgroups import ControlGroup
 from .counts import Counts
 from .docker_engine import DockerEngine, EngineError
+from .inside.bridge import FOLDER
 from .interior import writable_folders
 from .room import Room
 
@@ -23,8 +25,8 @@ _MASKED = (
 _log = logging.getLogger(__name__)
 
 
-def host_config(limits: Limits, *, uid: int, seccomp: str) -> dict[str, Any]:
-    """The part of a container's settings that holds it. Nothing of this machine is mounted in it.
+def host_config(limits: Limits, *, uid: int, seccomp: str, way_out: Path | None = None) -> dict[str, Any]:
+    """The part of a container's settings that holds it. Nothing of this machine is mounted in it but its way out.
 
     There is no init process of the engine's: the agent is process 1, which no tool can kill.
     """
@@ -33,6 +35,7 @@ def host_config(limits: Limits, *, uid: int, seccomp: str) -> dict[str, Any]:
         "NetworkMode": "none",
         "Dns": ["127.0.0.1"],  # else it is told which servers this machine asks
         "ReadonlyRootfs": True,
+        "Mounts": [_read_only(way_out)] if way_out else [],
         "Tmpfs": {folder: _tmpfs(size, uid) for folder, size in writable_folders(limits)},
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp}"],
@@ -53,6 +56,10 @@ def host_config(limits: Limits, *, uid: int, seccomp: str) -> dict[str, Any]:
         "AutoRemove": True,
         "LogConfig": {"Type": "none"},  # else all that the agent says would lie on this machine's disk
     }
+
+
+def _read_only(way_out: Path) -> dict[str, Any]:
+    return {"Type": "bind", "Source": str(way_out), "Target": FOLDER, "ReadOnly": True}
 
 
 def _tmpfs(size: int, uid: int) -> str:

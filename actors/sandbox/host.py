@@ -235,6 +235,7 @@ class SandboxHost:
                 if self._leases.get(session_id) is not lease:
                     await sandbox.destroy()
                     raise SandboxUnavailable("The session's sandbox was released while it was being made.")
+                sandbox.assign(session_id)
                 lease.sandbox = sandbox
             return lease.sandbox
 

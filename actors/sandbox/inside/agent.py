@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # typing and dataclasses would be a third of the time that a 
 CHUNK_BYTES = 64 * 1024
 _RECEIVE_BYTES = 256 * 1024
 _PROGRAM = f"{__package__}.program"
+_BRIDGE = f"{__package__}.bridge"
+_WAY_OUT = "/egress"
 _OFTEN_USED = (_PROGRAM, "re", "math", "random", "datetime", "pathlib")
 
 
@@ -61,6 +63,8 @@ class Agent:
         signal.signal(signal.SIGCHLD, _ignore)
         self._selector.register(self._control_fd, selectors.EVENT_READ, self._receive)
         self._selector.register(woken, selectors.EVENT_READ, lambda: self._bury(woken))
+        if os.access(_WAY_OUT, os.F_OK):  # the host put it there before anything else ran
+            importlib.import_module(_BRIDGE).Bridge(self._selector).open()
         self._send({"ready": True})
         _warm_up()
         while True:

@@ -19,6 +19,7 @@ class FakeSandbox:
     lost: bool = False
     destroyed: bool = False
     verdict: str = "ok"
+    session_id: str | None = None
 
     def _check(self):
         if self.lost or self.destroyed:
@@ -49,6 +50,10 @@ class FakeSandbox:
     async def list(self, path=".", *, max_entries=1000):
         self._check()
         return tuple(FileInfo(name, len(data)) for name, data in self.files.items())
+
+    def assign(self, session_id):
+        assert self.session_id is None
+        self.session_id = session_id
 
     async def destroy(self):
         self.destroyed = True
