@@ -17,7 +17,7 @@ from ..core.ids import NewId
 from ..core.messages import AssistantMessage, ToolCall, ToolSpec, Usage
 from ..core.text import mended, mended_json, storable
 from ..ledger.book import AttemptClosed, AttemptOpened
-from ..llm.base import LLM, Answer, ModelRequest, ReasoningText, Resending, Retrying, StreamItem, TextDelta
+from ..llm.base import LLM, Answer, Began, ModelRequest, ReasoningText, Resending, Retrying, StreamItem, TextDelta
 from .log import SessionLog
 from .prompt import messages_for
 from .turn_state import TurnState
@@ -28,6 +28,8 @@ MAX_CALLS = 32
 INTERRUPTED = "interrupted"
 """`finish_reason` of an answer that broke off: an error, a cancel, or the turn's deadline."""
 
+NOT_SENT = "not_sent"
+"""Outcome of a row whose request was never made: a cancel came first, or a breaker or a limit refused it."""
 
 _NOTHING = Decimal(0)
 
@@ -43,6 +45,7 @@ class _Attempt:
     reasoning: list[str] = field(default_factory=list[str])
     first_token: bool = False
     answer: Answer | None = None
+    generation_id: str | None = None
     closed: bool = False
     """Its ledger row has its end: it was never sent, or it failed and the next one is not yet sent."""
 
@@ -100,7 +103,7 @@ class ModelCall:
             await log.flush()
         except asyncio.CancelledError:
             # Nothing was sent: the row must not say that money may have been spent.
-            account(log, turn, _free(attempt.id, "not_sent", self._clock.now()))
+            account(log, turn, _free(attempt.id, NOT_SENT, self._clock.now()))
             attempt.closed = True
             raise
 
@@ -115,6 +118,7 @@ class ModelCall:
 
     async def _again(self, attempt: _Attempt, log: SessionLog, turn: TurnState) -> None:
         attempt.id, attempt.started, attempt.closed = self._new_id("att"), self._clock.monotonic(), False
+        attempt.generation_id = None
         await self._open(attempt, log, turn)
 
     async def _receive(self, request: ModelRequest, attempt: _Attempt, log: SessionLog, turn: TurnState) -> Answer:
@@ -137,6 +141,8 @@ class ModelCall:
                         self._failed(attempt, item, log, turn)
                     case Resending():
                         await self._again(attempt, log, turn)
+                    case Began(generation_id):
+                        attempt.generation_id = storable(generation_id)
                     case Answer():
                         attempt.answer = _named(item)
         if attempt.answer is None:
@@ -205,11 +211,14 @@ class ModelCall:
         answer = attempt.answer
         source: CostSource = "free" if free else "unknown"
         outcome = error.code if isinstance(error, GreenroomError) else "cancelled"
+        details = error.details if isinstance(error, GreenroomError) else {}
+        if details.get("not_sent"):
+            outcome = NOT_SENT
         closed = AttemptClosed(
             attempt.id,
             outcome,
             self._clock.now(),
-            generation_id=error.details.get("generation_id") if isinstance(error, GreenroomError) else None,
+            generation_id=details.get("generation_id") or attempt.generation_id,
             usage=answer.usage if answer else Usage() if free else None,
             cost_usd=answer.cost_usd if answer else _NOTHING if free else None,
             cost_source=answer.cost_source if answer else source,
