@@ -62,6 +62,11 @@ def model_breakers(settings: Settings, clock: Clock) -> Breakers:
     return Breakers(policy, clock=clock, on_change=_show)
 
 
+def left_alone(breakers: Breakers) -> tuple[str, ...]:
+    """What is left alone now, as `scope:name`."""
+    return tuple(f"{scope}:{name}" for (scope, name), state in breakers.states().items() if state is State.OPEN)
+
+
 def _show(key: Key, state: State | None) -> None:
     scope, name = key
     name = telemetry.model_label(name) if scope in ("model", "provider") else name

@@ -1,6 +1,7 @@
 """A host of sessions."""
 
-from collections.abc import AsyncGenerator
+import functools
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from ..agent.approvals import ApprovalPolicy, Approvals
@@ -25,7 +26,7 @@ from ..security.guard import SandboxGuard
 from ..tool_handles import RemoteMemories, RemoteSandboxes
 from ..tools.toolbox import Toolbox, default_tools
 from .limits import sandbox_limits
-from .models import open_llm
+from .models import left_alone, model_breakers, open_llm
 from .policy import quarantine, sandbox_policy
 from .store import open_database
 
@@ -34,14 +35,22 @@ from .store import open_database
 async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
     """A host whose sandboxes and memories are in the cluster's actors."""
     clock = SystemClock()
-    async with open_database(settings) as database, open_llm(settings, clock) as llm:
+    breakers = model_breakers(settings, clock)
+    async with open_database(settings) as database, open_llm(settings, clock, breakers) as llm:
         journal = SqlJournal(database, Payloads(ClearText()))
         audit = SqlAudit(database, ClearText())
         sandboxes = RemoteSandboxes(settings.namespace)
         memories = RemoteMemories(settings.namespace, timeout_s=settings.memory_timeout_s)
         async with met(sandboxes.meet, memories.meet):
             yield session_host(
-                settings, journal=journal, llm=llm, sandboxes=sandboxes, memories=memories, audit=audit, clock=clock
+                settings,
+                journal=journal,
+                llm=llm,
+                sandboxes=sandboxes,
+                memories=memories,
+                audit=audit,
+                clock=clock,
+                impaired=functools.partial(left_alone, breakers),
             )
 
 
@@ -65,6 +74,7 @@ def session_host(
     audit: Audit,
     clock: Clock,
     new_id: NewId | None = None,
+    impaired: Callable[[], tuple[str, ...]] = tuple,
 ) -> SessionHost:
     """A host over the parts given: the same for a session actor and for a test in one process."""
     new_id = new_id or uuid7_ids(clock)
@@ -102,4 +112,5 @@ def session_host(
         inbox_max=settings.inbox_max,
         idle_s=settings.session_idle_s,
         delta_interval_s=settings.delta_interval_s,
+        impaired=impaired,
     )
