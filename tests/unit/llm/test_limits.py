@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from actors.core.errors import ModelUnavailable
 from actors.core.messages import UserMessage
-from actors.llm.base import ModelRequest
+from actors.llm.base import ModelRequest, TextDelta
 from actors.llm.limits import CallLimits, FairSlots, LimitedLLM
 from actors.testing import FakeClock, ScriptedLLM, says
 
@@ -207,7 +207,7 @@ async def test_a_model_under_limits_is_a_model():
         await settle()
         assert (llm.open, second.done()) == (1, False)
     await settle()
-    assert (await second).text == "hi"
+    assert await second == TextDelta("hi")
     assert limited.default_model == "scripted"
     assert await limited.generation("gen-1") is None
     await limited.aclose()
