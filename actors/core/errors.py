@@ -2,12 +2,13 @@
 
 GreenroomError (code, retryable, details)
 ├── InputError ........ InvalidInput · UnknownModel · MessageTooLarge · CursorExpired · IdempotencyKeyReused
-├── AccessError ....... Unauthenticated · Forbidden
+├── AccessError ....... Unauthenticated · Forbidden · AccountSuspended
 ├── NotFoundError ..... SessionNotFound · TurnNotFound · MessageNotFound · ApprovalNotFound
 ├── ConflictError ..... Fenced · NotHere · SessionExists · SessionBusy · MessageNotWaiting · ApprovalNotPending
-├── LimitError ........ TurnLimit · AtCapacity · InboxFull
+                        HoldConflict
+├── LimitError ........ TurnLimit · AtCapacity · InboxFull · BudgetExceeded
 └── UnavailableError .. ModelUnavailable · ModelProtocolError · ModelRefused · SandboxUnavailable
-                        MemoryUnavailable · StoreUnavailable · SessionLost · Draining   (retryable)
+                        MemoryUnavailable · StoreUnavailable · LedgerUnavailable · SessionLost · Draining   (retryable)
 
 The docstring of a class is its default message. `code` is the wire contract and never changes; the
 HTTP status of each code is in `serve_app/problems.py`. What a *tool* does wrong is not an error of
@@ -92,6 +93,12 @@ class Forbidden(AccessError):
     """The API key does not allow this."""
 
 
+class AccountSuspended(AccessError):
+    """The account is suspended: what costs money is refused until somebody lifts that."""
+
+    code = "account_suspended"
+
+
 class NotFoundError(GreenroomError):
     """There is nothing of that name."""
 
@@ -167,6 +174,12 @@ class ApprovalNotPending(ConflictError):
     code = "approval_not_pending"
 
 
+class HoldConflict(ConflictError):
+    """The attempt's hold is in a state that does not allow this, or was given another amount."""
+
+    code = "hold_conflict"
+
+
 class LimitError(GreenroomError):
     """A limit was reached."""
 
@@ -191,6 +204,12 @@ class InboxFull(LimitError):
 
     code = "inbox_full"
     retryable = True
+
+
+class BudgetExceeded(LimitError):
+    """A budget does not allow what this may cost."""
+
+    code = "budget_exceeded"
 
 
 class UnavailableError(GreenroomError):
@@ -235,6 +254,12 @@ class StoreUnavailable(UnavailableError):
     """The database does not answer."""
 
     code = "store_unavailable"
+
+
+class LedgerUnavailable(UnavailableError):
+    """The ledger does not answer, so nothing that costs money is begun."""
+
+    code = "ledger_unavailable"
 
 
 class SessionLost(UnavailableError):

@@ -11,11 +11,14 @@ from ..agent.limits import TurnLimits
 from ..agent.loop import TurnLoop
 from ..agent.model_call import ModelCall
 from ..agent.payloads import Payloads
+from ..agent.prices import Price, Prices
+from ..agent.spending import Spending
 from ..agent.sql_journal import SqlJournal
 from ..agent.tool_calls import ToolCalls
 from ..core.clock import Clock, SystemClock
 from ..core.ids import NewId, uuid7_ids
 from ..core.settings import Settings
+from ..ledger.budget import Budgets
 from ..llm.base import LLM
 from ..memory.base import MemoryStore
 from ..register import met
@@ -25,6 +28,7 @@ from ..security.cipher import ClearText
 from ..security.guard import SandboxGuard
 from ..tool_handles import RemoteMemories, RemoteSandboxes
 from ..tools.toolbox import Toolbox, default_tools
+from .ledger import open_budgets
 from .limits import sandbox_limits
 from .models import left_alone, model_breakers, open_llm
 from .policy import quarantine, sandbox_policy
@@ -36,7 +40,11 @@ async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
     """A host whose sandboxes and memories are in the cluster's actors."""
     clock = SystemClock()
     breakers = model_breakers(settings, clock)
-    async with open_database(settings) as database, open_llm(settings, clock, breakers) as llm:
+    async with (
+        open_database(settings) as database,
+        open_llm(settings, clock, breakers) as llm,
+        open_budgets(settings, database, clock) as budgets,
+    ):
         journal = SqlJournal(database, Payloads(ClearText()))
         audit = SqlAudit(database, ClearText())
         sandboxes = RemoteSandboxes(settings.namespace)
@@ -50,6 +58,7 @@ async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
                 memories=memories,
                 audit=audit,
                 clock=clock,
+                budgets=budgets,
                 impaired=functools.partial(left_alone, breakers),
             )
 
@@ -64,6 +73,13 @@ def _toolbox(settings: Settings, clock: Clock) -> Toolbox:
     return Toolbox(default_tools(clock, sandbox_limits(settings), max_chars=chars), max_chars=chars)
 
 
+def _prices(settings: Settings, llm: LLM) -> Prices:
+    per_token = [
+        usd / 1_000_000 for usd in (settings.budget_assumed_prompt_usd, settings.budget_assumed_completion_usd)
+    ]
+    return Prices(llm, unlisted=settings.budget_unlisted_price, assumed=Price(*per_token))
+
+
 def session_host(
     settings: Settings,
     *,
@@ -74,9 +90,13 @@ def session_host(
     audit: Audit,
     clock: Clock,
     new_id: NewId | None = None,
+    budgets: Budgets | None = None,
     impaired: Callable[[], tuple[str, ...]] = tuple,
 ) -> SessionHost:
-    """A host over the parts given: the same for a session actor and for a test in one process."""
+    """A host over the parts given: the same for a session actor and for a test in one process.
+
+    Without `budgets` nothing is reserved and nothing refused.
+    """
     new_id = new_id or uuid7_ids(clock)
     toolbox = _toolbox(settings, clock)
     guard = SandboxGuard(
@@ -94,6 +114,7 @@ def session_host(
         new_id=new_id,
         max_completion_tokens=settings.completion_max_tokens,
         default_system=settings.system_prompt,
+        spending=None if budgets is None else Spending(budgets, _prices(settings, llm)),
     )
     approvals = Approvals(toolbox, ApprovalPolicy.of(settings), clock=clock, new_id=new_id)
     loop = TurnLoop(
