@@ -17,7 +17,7 @@ from ..core.ids import NewId
 from ..core.messages import AssistantMessage, ToolCall, ToolSpec, Usage
 from ..core.text import mended, mended_json, storable
 from ..ledger.book import AttemptClosed, AttemptOpened
-from ..llm.base import LLM, Answer, ModelRequest, ReasoningText, Resending, Retrying, StreamItem, TextDelta
+from ..llm.base import LLM, Answer, Began, ModelRequest, ReasoningText, Resending, Retrying, StreamItem, TextDelta
 from .log import SessionLog
 from .prompt import messages_for
 from .spending import Paid, Spending
@@ -29,6 +29,8 @@ MAX_CALLS = 32
 INTERRUPTED = "interrupted"
 """`finish_reason` of an answer that broke off: an error, a cancel, or the turn's deadline."""
 
+NOT_SENT = "not_sent"
+"""Outcome of a row whose request was never made: a cancel came first, or a breaker or a limit refused it."""
 
 _NOTHING = Decimal(0)
 
@@ -46,6 +48,7 @@ class _Attempt:
     reasoning: list[str] = field(default_factory=list[str])
     first_token: bool = False
     answer: Answer | None = None
+    generation_id: str | None = None
     closed: bool = False
     """Its ledger row has its end: it was never sent, or it failed and the next one is not yet sent."""
 
@@ -117,13 +120,13 @@ class ModelCall:
             await log.flush()
         except asyncio.CancelledError:
             # Nothing was sent: the row must not say that money may have been spent.
-            account(log, turn, _free(attempt.id, "not_sent", self._clock.now()))
+            account(log, turn, _free(attempt.id, NOT_SENT, self._clock.now()))
             attempt.closed = True
             raise
         try:
             return await self._reserve(attempt, request, first=first)
         except BaseException as error:
-            outcome = error.code if isinstance(error, GreenroomError) else "not_sent"
+            outcome = error.code if isinstance(error, GreenroomError) else NOT_SENT
             closed = _free(attempt.id, outcome, self._clock.now())
             account(log, turn, closed)
             attempt.closed = True
@@ -154,6 +157,7 @@ class ModelCall:
 
     async def _again(self, attempt: _Attempt, request: ModelRequest, log: SessionLog, turn: TurnState) -> None:
         attempt.id, attempt.started = self._new_id("att"), self._clock.monotonic()
+        attempt.generation_id = None
         await self._open(attempt, request, log, turn, first=False)
 
     async def _receive(self, request: ModelRequest, attempt: _Attempt, log: SessionLog, turn: TurnState) -> Answer:
@@ -176,6 +180,8 @@ class ModelCall:
                         await self._failed(attempt, item, log, turn)
                     case Resending():
                         await self._again(attempt, request, log, turn)
+                    case Began(generation_id):
+                        attempt.generation_id = storable(generation_id)
                     case Answer():
                         attempt.answer = _named(item)
         if attempt.answer is None:
@@ -241,11 +247,14 @@ class ModelCall:
         answer = attempt.answer
         source: CostSource = "free" if free else "unknown"
         outcome = error.code if isinstance(error, GreenroomError) else "cancelled"
+        details = error.details if isinstance(error, GreenroomError) else {}
+        if details.get("not_sent"):
+            outcome = NOT_SENT
         closed = AttemptClosed(
             attempt.id,
             outcome,
             self._clock.now(),
-            generation_id=error.details.get("generation_id") if isinstance(error, GreenroomError) else None,
+            generation_id=details.get("generation_id") or attempt.generation_id,
             usage=answer.usage if answer else Usage() if free else None,
             cost_usd=answer.cost_usd if answer else _NOTHING if free else None,
             cost_source=answer.cost_source if answer else source,

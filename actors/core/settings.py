@@ -75,6 +75,29 @@ class Settings(BaseSettings):
     llm_idle_s: float = 30.0
     llm_total_s: float = 240.0
     llm_connect_s: float = 10.0
+    llm_dialect: Literal["auto", "openrouter", "openai"] = Field(
+        default="auto", description="How the server is asked; auto: openrouter at openrouter.ai, else openai."
+    )
+    llm_fallback_models: tuple[str, ...] = Field(
+        default=(), description="Models to ask, in this order, when the one that was asked for fails."
+    )
+    llm_max_prompt_usd: Decimal | None = Field(
+        default=None, ge=0, description="Dollars per million prompt tokens that a provider may ask for, at most."
+    )
+    llm_max_completion_usd: Decimal | None = Field(
+        default=None, ge=0, description="The same for completion tokens. Both need OpenRouter, or its like."
+    )
+    llm_max_calls: int = Field(default=0, ge=0, description="Model calls of one process at once; 0 is no limit.")
+    llm_max_calls_per_model: int = Field(default=0, ge=0, description="The same for each model.")
+    llm_queue_max: int = Field(default=1000, ge=0, description="Calls that may wait for one of those.")
+    llm_queue_s: float = Field(default=60.0, gt=0, description="How long each may wait.")
+    llm_breaker_window_s: float = Field(default=60.0, gt=0, description="Failures are counted over so long.")
+    llm_breaker_failure_rate: float = Field(
+        default=0.5, gt=0, le=1, description="What fails that often is left alone for a while."
+    )
+    llm_breaker_min_calls: int = Field(default=10, ge=1, description="Of fewer calls nothing is concluded.")
+    llm_breaker_open_s: float = Field(default=5.0, gt=0, description="How long it is left alone, at first.")
+    llm_breaker_open_max_s: float = Field(default=120.0, gt=0, description="And at most, when it fails again.")
 
     # Sessions --------------------------------------------------------------------------------------
     session_actors_per_node: int = Field(default=2, ge=1, description="Session processes kept warm on a node.")

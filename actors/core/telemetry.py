@@ -94,6 +94,14 @@ LLM_FIRST_TOKEN_SECONDS = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30),
     registry=REGISTRY,
 )
+LLM_BREAKER_STATE = Gauge(
+    "agent_llm_breaker_state",
+    "Breakers of model calls: 0 lets all through, 1 one at a time, 2 none.",
+    ["scope", "name"],
+    registry=REGISTRY,
+)
+LLM_CALLS_RUNNING = Gauge("agent_llm_calls_running", "Model calls that hold a slot.", registry=REGISTRY)
+LLM_CALLS_WAITING = Gauge("agent_llm_calls_waiting", "Model calls that wait for a slot.", registry=REGISTRY)
 # A gauge by name only, as the deployment guide has it: it never falls within a process.
 COST_DOLLARS = Gauge("agent_cost_spent_dollars", "Known cost of model calls.", ["model", "kind"], registry=REGISTRY)
 ACTIVE_SESSIONS = Gauge("agent_active_sessions", "Sessions resident in this process.", registry=REGISTRY)

@@ -1,6 +1,7 @@
 """A host of sessions."""
 
-from collections.abc import AsyncGenerator
+import functools
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from ..agent.approvals import ApprovalPolicy, Approvals
@@ -28,7 +29,7 @@ from ..tool_handles import RemoteMemories, RemoteSandboxes
 from ..tools.toolbox import Toolbox, default_tools
 from .ledger import open_budgets
 from .limits import sandbox_limits
-from .models import open_llm
+from .models import left_alone, model_breakers, open_llm
 from .policy import sandbox_guard
 from .store import open_database
 
@@ -37,9 +38,10 @@ from .store import open_database
 async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
     """A host whose sandboxes and memories are in the cluster's actors."""
     clock = SystemClock()
+    breakers = model_breakers(settings, clock)
     async with (
         open_database(settings) as database,
-        open_llm(settings, clock) as llm,
+        open_llm(settings, clock, breakers) as llm,
         open_budgets(settings, database, clock) as budgets,
     ):
         journal = SqlJournal(database, Payloads(ClearText()))
@@ -56,6 +58,7 @@ async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
                 audit=audit,
                 clock=clock,
                 budgets=budgets,
+                impaired=functools.partial(left_alone, breakers),
             )
 
 
@@ -87,6 +90,7 @@ def session_host(
     clock: Clock,
     new_id: NewId | None = None,
     budgets: Budgets | None = None,
+    impaired: Callable[[], tuple[str, ...]] = tuple,
 ) -> SessionHost:
     """A host over the parts given: the same for a session actor and for a test in one process.
 
@@ -121,4 +125,5 @@ def session_host(
         inbox_max=settings.inbox_max,
         idle_s=settings.session_idle_s,
         delta_interval_s=settings.delta_interval_s,
+        impaired=impaired,
     )
