@@ -1,13 +1,22 @@
 """A sandbox that is driven through an agent: calls become frames, and the host judges how a command ended."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from typing import Protocol, TypeVar, cast
 
 from ..core.clock import Clock
 from ..core.errors import SandboxUnavailable
 from .base import ExecResult, FileInfo, FileKind, FileSlice, FileStat, Limits, OnOutput, Verdict, WorkspaceError
-from .channel import AgentChannel, ChannelClosed, Command, RequestRefused, parse_entries, parse_size, parse_stat
+from .channel import (
+    AgentChannel,
+    ChannelClosed,
+    Command,
+    RequestRefused,
+    parse_entries,
+    parse_more,
+    parse_size,
+    parse_stat,
+)
 from .inside.frames import MAX_PAYLOAD_BYTES, Frame
 from .output import Output
 
@@ -85,6 +94,31 @@ class AgentSandbox:
         _, payload = await self._request("list", path, max=max_entries)
         entries = self._trusted(parse_entries, payload)
         return tuple(FileInfo(name, size, is_dir) for name, size, is_dir in entries[: max(0, max_entries)])
+
+    async def pack(self, *, max_bytes: int) -> AsyncGenerator[bytes]:
+        # No command runs meanwhile, so that files do not change under the packing.
+        async with self._command_turn:
+            first, more, size = True, True, 0
+            while more:
+                header, data = await self._request("pack", ".", first=first, max=self._limits.workspace_bytes)
+                first, more = False, self._trusted(parse_more, header)
+                size += len(data)
+                if size > max_bytes:
+                    raise WorkspaceError(f"the workspace packs to more than {max_bytes} bytes")
+                yield data
+
+    async def unpack(self, chunks: AsyncIterable[bytes]) -> None:
+        async with self._command_turn:
+            first = True
+            async for chunk in chunks:
+                for start in range(0, len(chunk), _CHUNK_BYTES):
+                    await self._unpack(chunk[start : start + _CHUNK_BYTES], first=first, last=False)
+                    first = False
+            await self._unpack(b"", first=first, last=True)
+
+    async def _unpack(self, data: bytes, *, first: bool, last: bool) -> None:
+        limit = self._limits.workspace_bytes
+        await self._request("unpack", ".", data, first=first, last=last, max=limit)
 
     async def destroy(self) -> None:
         self._destroyed = True

@@ -6,7 +6,7 @@ assumed from a binary's presence. Without isolation there is no sandbox: callers
 capped on the host's side, and the verdict is the host's, not what the code inside says of itself.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol, TypeAlias
@@ -154,6 +154,22 @@ class Sandbox(Protocol):
 
     async def list(self, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
         """Everything below `path`, depth first. Raises `WorkspaceError`."""
+        ...
+
+    def pack(self, *, max_bytes: int) -> AsyncGenerator[bytes]:
+        """The workspace as a stream that `unpack` of another sandbox takes. No command runs meanwhile.
+
+        Regular files, folders, and links that stay inside, with modes and times. It is opaque: what is in it was
+        said by the sandbox. Raises `WorkspaceError` when it is larger than `max_bytes` or cannot be read whole.
+        Close the generator when it is left early.
+        """
+        ...
+
+    async def unpack(self, chunks: AsyncIterable[bytes]) -> None:
+        """Fill the workspace of a new sandbox. Raises `WorkspaceError`, and then it is filled in part: destroy it.
+
+        A stream that was made to do harm gets no further than the sandbox's own workspace and its limits.
+        """
         ...
 
     async def destroy(self) -> None:

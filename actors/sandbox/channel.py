@@ -156,6 +156,14 @@ def parse_stat(frame: Frame) -> tuple[str, str, int]:
     return payload.decode("utf-8", "replace")[:4096], kind, parse_size(header)
 
 
+def parse_more(header: dict[str, Any]) -> bool:
+    """The answer to `pack`: whether more of the workspace follows. Raises ValueError where it is not one."""
+    more: Any = header.get("more")
+    if not isinstance(more, bool):
+        raise ValueError("no word on whether there is more")  # noqa: TRY004  as for every other nonsense
+    return more
+
+
 def parse_size(header: dict[str, Any]) -> int:
     """The member `size` of an answer. Raises ValueError."""
     return _size(header.get("size"))

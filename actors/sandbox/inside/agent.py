@@ -21,9 +21,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing and dataclasses would be a third of the time that a sandbox takes to start
     from typing import Any
 
+    from . import archive
+
 CHUNK_BYTES = 64 * 1024
 _RECEIVE_BYTES = 256 * 1024
 _PROGRAM = f"{__package__}.program"
+_ARCHIVE = f"{__package__}.archive"
 _OFTEN_USED = (_PROGRAM, "re", "math", "random", "datetime", "pathlib")
 
 
@@ -49,6 +52,7 @@ class Agent:
         self._selector = selectors.PollSelector()
         self._command: Command | None = None
         self._upload: files.Upload | None = None
+        self._archive: archive.Archive | None = None
 
     def serve(self) -> None:
         """Returns when the host is gone. Raises `commands.Program` in a child that is to run Python."""
@@ -105,6 +109,9 @@ class Agent:
         elif operation == "list":
             entries = files.listing(path, header["max"])
             self._send({"id": request}, json.dumps(entries).encode())
+        elif operation in ("pack", "unpack"):
+            members, data = self._archive_of_workspace().answer(operation, header, payload)
+            self._send({"id": request, **members}, data)
         else:
             raise ValueError(f"there is no operation {operation}")
 
@@ -124,6 +131,12 @@ class Agent:
             raise
         if last:
             self._drop_upload()
+
+    def _archive_of_workspace(self) -> "archive.Archive":
+        # Few sandboxes ever need it, and it takes longer to load than all the rest.
+        if self._archive is None:
+            self._archive = importlib.import_module(_ARCHIVE).Archive()
+        return self._archive
 
     def _drop_upload(self) -> None:
         if self._upload:
