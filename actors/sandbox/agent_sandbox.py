@@ -6,7 +6,18 @@ from typing import Protocol, TypeVar, cast
 
 from ..core.clock import Clock
 from ..core.errors import SandboxUnavailable
-from .base import ExecResult, FileInfo, FileKind, FileSlice, FileStat, Limits, OnOutput, Verdict, WorkspaceError
+from .base import (
+    CopyResult,
+    ExecResult,
+    FileInfo,
+    FileKind,
+    FileSlice,
+    FileStat,
+    Limits,
+    OnOutput,
+    Verdict,
+    WorkspaceError,
+)
 from .channel import (
     AgentChannel,
     ChannelClosed,
@@ -16,6 +27,7 @@ from .channel import (
     parse_more,
     parse_size,
     parse_stat,
+    parse_sums,
 )
 from .inside.frames import MAX_PAYLOAD_BYTES, Frame
 from .output import Output
@@ -107,18 +119,18 @@ class AgentSandbox:
                     raise WorkspaceError(f"the workspace packs to more than {max_bytes} bytes")
                 yield data
 
-    async def unpack(self, chunks: AsyncIterable[bytes]) -> None:
+    async def unpack(self, chunks: AsyncIterable[bytes]) -> CopyResult:
         async with self._command_turn:
             first = True
             async for chunk in chunks:
                 for start in range(0, len(chunk), _CHUNK_BYTES):
                     await self._unpack(chunk[start : start + _CHUNK_BYTES], first=first, last=False)
                     first = False
-            await self._unpack(b"", first=first, last=True)
+            header, _ = await self._unpack(b"", first=first, last=True)
+            return CopyResult(*self._trusted(parse_sums, header))
 
-    async def _unpack(self, data: bytes, *, first: bool, last: bool) -> None:
-        limit = self._limits.workspace_bytes
-        await self._request("unpack", ".", data, first=first, last=last, max=limit)
+    async def _unpack(self, data: bytes, *, first: bool, last: bool) -> Frame:
+        return await self._request("unpack", ".", data, first=first, last=last, max=self._limits.workspace_bytes)
 
     async def destroy(self) -> None:
         self._destroyed = True

@@ -109,7 +109,10 @@ class FileStat:
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """What was copied: regular files by their contents. Links, modes and empty folders are not."""
+    """What was copied: regular files and their bytes.
+
+    Between two sandboxes of a machine files go by their contents; links, modes and empty folders stay behind.
+    """
 
     files: int = 0
     size_bytes: int = 0
@@ -165,10 +168,11 @@ class Sandbox(Protocol):
         """
         ...
 
-    async def unpack(self, chunks: AsyncIterable[bytes]) -> None:
-        """Fill the workspace of a new sandbox. Raises `WorkspaceError`, and then it is filled in part: destroy it.
+    async def unpack(self, chunks: AsyncIterable[bytes]) -> CopyResult:
+        """Fill the workspace of a new sandbox, and say with what.
 
-        A stream that was made to do harm gets no further than the sandbox's own workspace and its limits.
+        Raises `WorkspaceError`, and then it is filled in part: destroy it. A stream that was made to do harm gets no
+        further than the sandbox's own workspace and its limits.
         """
         ...
 

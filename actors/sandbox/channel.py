@@ -164,6 +164,11 @@ def parse_more(header: dict[str, Any]) -> bool:
     return more
 
 
+def parse_sums(header: dict[str, Any]) -> tuple[int, int]:
+    """The answer to `unpack`: files, and their bytes. Raises ValueError where it is not one."""
+    return _size(header.get("files")), _size(header.get("size"))
+
+
 def parse_size(header: dict[str, Any]) -> int:
     """The member `size` of an answer. Raises ValueError."""
     return _size(header.get("size"))

@@ -24,6 +24,9 @@ _PARTS_AT_ONCE = 2
 _PIECE_BYTES = 1024 * 1024
 _RETRIES = 3
 
+_list: Any = obstore.list
+"""Its annotations know of Arrow, which is not asked for."""
+
 _ADDRESS = "see that GREENROOM_OBJECT_STORE_URL and GREENROOM_OBJECT_STORE_ENDPOINT lead to it"
 _RIGHTS = "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine's role, the right to read and write it"
 _FOLDER = "see that the folder exists, can be written and has room"
@@ -49,7 +52,8 @@ def open_objects(
             raise InvalidInput(f"{url}: an object store is a folder's path, s3://bucket/prefix or memory://")
     except (BaseError, ValueError, OSError) as error:
         raise InvalidInput(f"the object store {url} cannot be used: {_said(error)}") from error
-    return ObstoreObjects(store, name=url, fix=_FOLDER if scheme in ("", "file") else _ADDRESS, timeout_s=timeout_s)
+    fix, rights = (_ADDRESS, _RIGHTS) if scheme == "s3" else (_FOLDER, _FOLDER)
+    return ObstoreObjects(store, name=url, fix=fix, rights=rights, timeout_s=timeout_s)
 
 
 def _s3(url: str, endpoint: str | None, *, allow_http: bool, timeout_s: float) -> S3Store:
@@ -73,10 +77,11 @@ def _s3(url: str, endpoint: str | None, *, allow_http: bool, timeout_s: float) -
 class ObstoreObjects:
     """An `ObjectStore` over one of obstore's. Belongs to no event loop."""
 
-    def __init__(self, store: Any, *, name: str, fix: str, timeout_s: float) -> None:
+    def __init__(self, store: Any, *, name: str, fix: str, rights: str, timeout_s: float) -> None:
         self._store = store
         self._name = name
         self._fix = fix
+        self._rights = rights
         self._timeout_s = timeout_s
 
     async def put(self, key: str, data: bytes, *, create: bool = False) -> bool:
@@ -131,13 +136,18 @@ class ObstoreObjects:
 
     async def list(self, prefix: str) -> tuple[ObjectInfo, ...]:
         async with self._translated("list"):
-            found = await obstore.list(self._store, checked_key(prefix)).collect_async()
+            found = await _list(self._store, checked_key(prefix)).collect_async()
         return tuple(sorted((ObjectInfo(meta["path"], meta["size"]) for meta in found), key=lambda info: info.key))
 
-    def _check_bucket(self, error: FileNotFoundError) -> None:
+    def _check_bucket(self, error: Exception) -> None:
         """A store that is not there must not look like one that is empty."""
         if "NoSuchBucket" in str(error):
             raise StoreUnavailable(f"there is no bucket for {self._name}: create it, or {self._fix}") from error
+
+    def _check_rights(self, error: Exception, what: str) -> None:
+        # A listing that is refused comes as an error of no kind.
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or "403 Forbidden" in str(error):
+            raise StoreUnavailable(f"the object store {self._name} does not let us {what}: {self._rights}") from error
 
     @asynccontextmanager
     async def _translated(
@@ -147,15 +157,15 @@ class ObstoreObjects:
         try:
             async with asyncio.timeout(within_s):
                 yield
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise StoreUnavailable(f"the object store {self._name} does not let us {what}: {_RIGHTS}") from error
         except TimeoutError as error:
             self._pass_on(source)
             raise StoreUnavailable(
                 f"the object store {self._name} did not {what} within {within_s:g} s: {self._fix}"
             ) from error
-        except (BaseError, OSError, NotImplementedError) as error:
+        except (BaseError, OSError) as error:
             self._pass_on(source)
+            self._check_bucket(error)
+            self._check_rights(error, what)
             raise StoreUnavailable(
                 f"the object store {self._name} cannot {what} ({_said(error)}): {self._fix}"
             ) from error

@@ -134,9 +134,8 @@ class Agent:
 
     def _archive_of_workspace(self) -> "archive.Archive":
         # Few sandboxes ever need it, and it takes longer to load than all the rest.
-        if self._archive is None:
-            self._archive = importlib.import_module(_ARCHIVE).Archive()
-        return self._archive
+        found = self._archive = self._archive or importlib.import_module(_ARCHIVE).Archive()
+        return found
 
     def _drop_upload(self) -> None:
         if self._upload:

@@ -23,8 +23,7 @@ class Archive:
         """Members and payload of the answer to `pack` or `unpack`. Raises `files.Refused`, OSError and ValueError."""
         if operation == "pack":
             return self._pack(header)
-        self._unpack(header, payload)
-        return {}, b""
+        return self._unpack(header, payload), b""
 
     def _pack(self, header: "dict[str, Any]") -> "tuple[dict[str, Any], bytes]":
         packer = Packer(header["max"]) if header["first"] else self._packer
@@ -36,7 +35,7 @@ class Archive:
             self._packer = packer
         return {"more": packer.more}, data
 
-    def _unpack(self, header: "dict[str, Any]", payload: bytes) -> None:
+    def _unpack(self, header: "dict[str, Any]", payload: bytes) -> "dict[str, Any]":
         unpacker = Unpacker(header["max"]) if header["first"] else self._unpacker
         self._unpacker = None
         if unpacker is None:
@@ -46,3 +45,4 @@ class Archive:
             unpacker.finish()
         else:
             self._unpacker = unpacker
+        return {"files": unpacker.files, "size": unpacker.size_bytes}

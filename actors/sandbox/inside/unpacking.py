@@ -33,8 +33,9 @@ class Unpacker:
     """Writes the workspace. What it wrote before it refused stays there: the host destroys that sandbox."""
 
     def __init__(self, max_bytes: int) -> None:
+        self.files = 0
+        self.size_bytes = 0
         self._max_bytes = max_bytes
-        self._left = max_bytes
         self._names_left = _MAX_NAMES_BYTES
         self._entries = 0
         self._buffer = bytearray()
@@ -130,8 +131,9 @@ class Unpacker:
             raise files.Refused(f"{path[:200]} is neither a file nor a folder nor a link to one")
 
     def _file(self, parts: "list[str]", size: int, mode: int, mtime: int) -> "Generator[None]":
-        self._left -= size
-        if size < 0 or self._left < 0:
+        self.files += 1
+        self.size_bytes += size
+        if size < 0 or self.size_bytes > self._max_bytes:
             raise files.Refused(f"its files have more than {self._max_bytes} bytes")
         folder_fd = _folder(parts[:-1])
         try:
