@@ -86,8 +86,8 @@ image:  ## Build the image; IMAGE= its name, BASE= another base, PIP_CONF= and C
 
 .PHONY: lock
 lock: .venv/dev  ## Pin every version again, with hashes and without index addresses
-	$(BIN)/$(COMPILE) --extra build --extra dev -o requirements-dev.lock --upgrade
-	$(BIN)/$(COMPILE) --extra build -c requirements-dev.lock -o requirements.lock --upgrade
+	$(BIN)/$(COMPILE) --extra build -o requirements.lock --upgrade
+	$(BIN)/$(COMPILE) --extra build --extra dev -c requirements.lock -o requirements-dev.lock --upgrade
 
 .PHONY: clean
 clean:  ## Remove what was built here; the data in ~/.greenroom stays

@@ -37,7 +37,7 @@ _ERRORS: dict[str, type[GreenroomError]] = {
         *(errors.MessageNotWaiting, errors.ApprovalNotPending),
         *(errors.LimitError, errors.TurnLimit, errors.AtCapacity, errors.InboxFull),
         *(UnavailableError, errors.ModelUnavailable, errors.ModelProtocolError, errors.ModelRefused),
-        *(errors.SandboxUnavailable, errors.MemoryUnavailable, errors.StoreUnavailable),
+        *(errors.SandboxUnavailable, errors.SandboxLost, errors.MemoryUnavailable, errors.StoreUnavailable),
         *(errors.SessionLost, errors.Draining),
     )
 }

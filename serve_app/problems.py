@@ -42,6 +42,7 @@ STATUS: dict[str, int] = {
     "model_protocol_error": 502,
     "model_refused": 502,
     "sandbox_unavailable": 503,
+    "sandbox_lost": 503,
     "memory_unavailable": 503,
     "store_unavailable": 503,
     "session_lost": 503,

@@ -7,7 +7,8 @@ GreenroomError (code, retryable, details)
 ├── ConflictError ..... Fenced · NotHere · SessionExists · SessionBusy · MessageNotWaiting · ApprovalNotPending
 ├── LimitError ........ TurnLimit · AtCapacity · InboxFull
 └── UnavailableError .. ModelUnavailable · ModelProtocolError · ModelRefused · SandboxUnavailable
-                        MemoryUnavailable · StoreUnavailable · SessionLost · Draining   (retryable)
+                        LeaseEnded · SandboxLost · MemoryUnavailable · StoreUnavailable · SessionLost
+                        Draining   (retryable)
 
 The docstring of a class is its default message. `code` is the wire contract and never changes; the
 HTTP status of each code is in `serve_app/problems.py`. What a *tool* does wrong is not an error of
@@ -223,6 +224,17 @@ class SandboxUnavailable(UnavailableError):
     """No sandbox can be had, so tool code is not run."""
 
     code = "sandbox_unavailable"
+
+
+class LeaseEnded(SandboxUnavailable):
+    """The call was made for a sandbox that the session no longer has. It was not carried out."""
+
+
+class SandboxLost(SandboxUnavailable):
+    """The process that holds the sandbox died, or did not answer: nobody knows whether the call was carried out."""
+
+    code = "sandbox_lost"
+    retryable = False
 
 
 class MemoryUnavailable(UnavailableError):

@@ -141,11 +141,20 @@ class Settings(BaseSettings):
     sandbox_workspace_mb: int = Field(default=256, ge=1)
     sandbox_command_s: float = Field(default=300.0, gt=0)
     sandbox_warm: int = Field(default=1, ge=0, description="Sandboxes kept ready on a node.")
-    sandbox_idle_s: float = Field(default=900.0, gt=0)
     sandbox_snapshot_mb: int = Field(
         default=256, ge=0, description="A workspace that packs to no more is kept when its sandbox ends; 0: none is."
     )
-    sandbox_max_leased: int = Field(default=64, ge=1)
+    sandbox_idle_s: float = Field(default=900.0, gt=0, description="A sandbox that is idle for longer is ended.")
+    sandbox_max_lease_s: float = Field(
+        default=86_400.0, gt=0, description="One that a session has had for longer is ended when nothing runs in it."
+    )
+    sandbox_freeze_s: float = Field(default=5.0, ge=0, description="One idle for so long is frozen; 0: none is.")
+    sandbox_max_leased: int = Field(default=64, ge=1, description="Sessions of a machine that have a sandbox, at most.")
+    sandbox_max_waiting: int = Field(default=256, ge=0, description="Sessions that may wait for one, at most.")
+    sandbox_wait_s: float = Field(default=30.0, ge=0, description="They wait for so long, and are then refused.")
+    sandbox_spare_s: float = Field(
+        default=10.0, ge=0, description="A sandbox that is idle for so long makes room for a session that waits."
+    )
 
     # Policy: what tools may do in a sandbox ------------------------------------------------------------
     policy_allowed_commands: tuple[str, ...] = Field(

@@ -40,6 +40,30 @@ TOOL_SECONDS = Histogram(
     buckets=(0.005, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60),
     registry=REGISTRY,
 )
+SANDBOX_ACQUIRED = Counter(
+    "agent_sandbox_acquired_total",
+    "Sandboxes that sessions were given, by warm: hit or miss.",
+    ["warm"],
+    registry=REGISTRY,
+)
+SANDBOX_ACQUIRE_SECONDS = Histogram(
+    "agent_sandbox_acquire_seconds",
+    "Time from having a place to having a sandbox in it.",
+    ["warm"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
+    registry=REGISTRY,
+)
+SANDBOX_SPAWN_FAILURES = Counter(
+    "agent_sandbox_spawn_failures_total", "Sandboxes that could not be made.", ["cause"], registry=REGISTRY
+)
+SANDBOX_LEASED = Gauge("agent_sandbox_leased", "Sessions that have a place for a sandbox here.", registry=REGISTRY)
+SANDBOX_WAITING = Gauge("agent_sandbox_waiting", "Sessions that wait for a place here.", registry=REGISTRY)
+SANDBOX_ENDED = Counter(
+    "agent_sandbox_leases_ended_total",
+    "Leases that ended, by reason: released, idle, age, room (for one that waited), lost.",
+    ["reason"],
+    registry=REGISTRY,
+)
 POLICY_DECISIONS = Counter(
     "agent_policy_decisions_total",
     "What the policy let through and what it refused.",

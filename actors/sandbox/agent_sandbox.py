@@ -48,6 +48,14 @@ class Enclosure(Protocol):
 
     def oom_kills(self) -> int: ...
 
+    def freeze(self) -> None:
+        """Raises SandboxUnavailable; does nothing where it cannot be done at all."""
+        ...
+
+    def thaw(self) -> None:
+        """Raises SandboxUnavailable."""
+        ...
+
     def end(self) -> None: ...
 
 
@@ -131,6 +139,14 @@ class AgentSandbox:
 
     async def _unpack(self, data: bytes, *, first: bool, last: bool) -> Frame:
         return await self._request("unpack", ".", data, first=first, last=last, max=self._limits.workspace_bytes)
+
+    async def pause(self) -> None:
+        self._check_alive()
+        await asyncio.to_thread(self._enclosure.freeze)
+
+    async def resume(self) -> None:
+        self._check_alive()
+        await asyncio.to_thread(self._enclosure.thaw)
 
     async def destroy(self) -> None:
         self._destroyed = True

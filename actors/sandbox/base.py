@@ -38,7 +38,8 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a probe found. `limits` names those that are enforced: memory, cpu, pids, disk, time, output."""
+    """What a probe found. `limits` names those that are enforced: memory, cpu, pids, disk, time, output; and `freeze`
+    where a sandbox that nobody uses can be kept from the processor."""
 
     backend: str
     level: Level
@@ -176,8 +177,19 @@ class Sandbox(Protocol):
         """
         ...
 
+    async def pause(self) -> None:
+        """Keep all that is in it from the processor, until `resume`; it answers no call meanwhile. Idempotent.
+
+        Does nothing where the backend cannot (`freeze` in `Capability.limits`). Raises `SandboxUnavailable`.
+        """
+        ...
+
+    async def resume(self) -> None:
+        """Let it go on where `pause` stopped it. Idempotent. Raises `SandboxUnavailable` when that cannot be done."""
+        ...
+
     async def destroy(self) -> None:
-        """Kill all that runs in it and drop the workspace. Idempotent."""
+        """Kill all that runs in it, paused or not, and drop the workspace. Idempotent."""
         ...
 
 
@@ -211,6 +223,8 @@ class SandboxStatus:
     capability: Capability
     leased: int = 0
     warm: int = 0
+    waiting: int = 0
+    """Sessions that wait until a place for a sandbox becomes free."""
 
 
 class Sandboxes(Protocol):
@@ -265,9 +279,18 @@ class Sandboxes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """Settings of a pool: the limits of each sandbox, how many stay warm, how long an idle one lives."""
+    """Settings of a pool: the limits of each sandbox, how many stay warm and may be leased, how long a lease lasts.
+
+    A sandbox is paused when nobody used it for `freeze_s` (0: never). When every place is taken, one that was idle for
+    `spare_s` makes room for a session that waits.
+    """
 
     limits: Limits = field(default_factory=Limits)
     warm: int = 1
     idle_s: float = 900.0
+    max_lease_s: float = 86_400.0
+    freeze_s: float = 5.0
     max_leased: int = 64
+    max_waiting: int = 256
+    wait_s: float = 30.0
+    spare_s: float = 10.0

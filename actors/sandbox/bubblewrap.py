@@ -108,6 +108,8 @@ class BubblewrapBackend:
             return Capability(NAME, Level.NONE, missing=tuple(broken))
         # The number of processes is bound by a limit of the user namespace where no control group does it.
         limits = frozenset({"disk", "time", "output", "pids"}).union(ground.groups.places)
+        if ground.groups.freezer:
+            limits |= {"freeze"}
         missing = tuple(gap for controller, gap in ground.groups.missing.items() if controller != "pids")
         return Capability(NAME, Level.NAMESPACE, limits, missing)
 

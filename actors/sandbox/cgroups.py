@@ -9,16 +9,23 @@ import errno
 import os
 import secrets
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from . import owners
 from .base import Limits, Missing
+from .freezer import Freezer, can_freeze
 
 CONTROLLERS = ("memory", "pids", "cpu")
 # The monitor of bubblewrap and the agent are in the group, but not of the tool's making.
 OWN_PROCESSES = 2
+FREEZER = "freezer"
+"""In version 1 a tree of its own; in version 2 every group can be frozen."""
+_LEFTOVER_S = 2.0
+_LEFTOVER_POLL_S = 0.002
 _PERIOD_US = 100_000
 _FOLDER = "greenroom"
 _HOST_LEAF = "greenroom-host"
@@ -29,11 +36,12 @@ Version: TypeAlias = Literal[1, 2]
 @dataclass(frozen=True, slots=True)
 class ControlGroup:
     """The group of one sandbox. `oom_events` is the file that counts what the kernel ended for memory;
-    `cpu_settings` wait for `limit_cpu`."""
+    `cpu_settings` wait for `limit_cpu`. `freezer` is None where it cannot be frozen."""
 
     folders: tuple[Path, ...]
     oom_events: Path | None
     cpu_settings: tuple[tuple[Path, str], ...] = ()
+    freezer: Freezer | None = None
 
     @property
     def entrances(self) -> tuple[Path, ...]:
@@ -61,12 +69,14 @@ class ControlGroup:
         return int(counts.get("oom_kill", 0))
 
     def kill(self) -> None:
-        """Send SIGKILL to all that is in the group now."""
+        """Send SIGKILL to all that is in the group now, frozen or not."""
         for folder in self.folders:
             with contextlib.suppress(OSError):
                 for pid in (folder / "cgroup.procs").read_text().split():
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(int(pid), signal.SIGKILL)
+        if self.freezer:
+            self.freezer.let_die()
 
     def remove(self) -> bool:
         """Remove the group; False while something in it still lives."""
@@ -89,20 +99,22 @@ class ControlGroups:
     version: Version
     places: Mapping[str, Path]
     missing: Mapping[str, Missing] = field(default_factory=dict[str, Missing])
+    freezer: Path | None = None
+    """The folder above those groups that can be frozen."""
 
     def create(self, limits: Limits) -> ControlGroup | None:
         """A new, empty group with its limits set; None where there is no controller. Raises OSError."""
-        if not self.places:
+        if not self._folders:
             return None
-        name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        folders = tuple(dict.fromkeys(place / name for place in self.places.values()))
+        name = f"{owners.this_process_here()}-{secrets.token_hex(4)}"
+        folders = tuple(place / name for place in self._folders)
         memory = self.places.get("memory")
         events = memory / name / _OOM_EVENTS[self.version] if memory else None
         cpu = self.places.get("cpu")
         cpu_settings = (
             tuple((cpu / name / file, value) for file, value in _cpu_settings(self.version, limits)) if cpu else ()
         )
-        group = ControlGroup(folders, events, cpu_settings)
+        group = ControlGroup(folders, events, cpu_settings, self._freezer_of(name))
         try:
             for folder in folders:
                 folder.mkdir()
@@ -115,13 +127,24 @@ class ControlGroups:
         return group
 
     def remove_leftovers(self) -> None:
-        """Remove the groups of processes that were killed before they could."""
-        for place in dict.fromkeys(self.places.values()):
-            for folder in place.glob("*-*/"):
-                owner = folder.name.partition("-")[0]
-                if owner.isdigit() and not Path("/proc", owner).exists():
-                    with contextlib.suppress(OSError):
-                        folder.rmdir()
+        """End what is left of processes that were killed before they could end it, and remove its groups.
+
+        What was frozen then has outlived its owner: in version 1 it could not even die.
+        """
+        left = {folder.name for place in self._folders for folder in place.glob("*-*/")}
+        for name in sorted(name for name in left if owners.is_gone_here(name.rpartition("-")[0])):
+            group = ControlGroup(tuple(place / name for place in self._folders), None, (), self._freezer_of(name))
+            deadline = time.monotonic() + _LEFTOVER_S
+            while not group.remove() and time.monotonic() < deadline:
+                group.kill()
+                time.sleep(_LEFTOVER_POLL_S)
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys((*self.places.values(), *((self.freezer,) if self.freezer else ()))))
+
+    def _freezer_of(self, name: str) -> Freezer | None:
+        return Freezer.of(self.freezer / name, self.version) if self.freezer else None
 
 
 _OOM_EVENTS: Mapping[Version, str] = {1: "memory.oom_control", 2: "memory.events"}
@@ -199,13 +222,15 @@ def find_control_groups(surroundings: Surroundings) -> ControlGroups:
         parent = unified.folder if surroundings.may_use_top else _own_folder(unified, own.get("", "/"))
         places, missing = _unified_places(parent)
         version: Version = 2
+        freezer = next((place for place in places.values() if can_freeze(place)), None)
     else:
         places, missing = _split_places(mounts.by_controller, own)
         version = 1
+        freezer = _split_freezer(mounts.by_controller.get(FREEZER), own)
     if "memory" in places and surroundings.swap_is_on and not _counts_swap(version, places["memory"]):
         del places["memory"]
         missing["memory"] = _missing("memory", "swap is on and not counted; turn it off or boot with swapaccount=1")
-    return ControlGroups(version, places, missing)
+    return ControlGroups(version, places, missing, freezer)
 
 
 def group_of(pid: int, name: str, surroundings: Surroundings) -> ControlGroup | None:
@@ -236,7 +261,7 @@ def _mounts(mountinfo: str) -> _Found:
                 found.unified = _Mount(folder, fields[3], controllers)
         elif kind[0] == "cgroup":
             controllers = frozenset(kind[2].split(","))
-            for controller in controllers.intersection(CONTROLLERS):
+            for controller in controllers.intersection((*CONTROLLERS, FREEZER)):
                 found.by_controller[controller] = _Mount(folder, fields[3], controllers)
     return found
 
@@ -266,6 +291,19 @@ def _split_places(mounts: Mapping[str, _Mount], own: Mapping[str, str]) -> tuple
         else:
             places[controller] = place
     return places, missing
+
+
+def _split_freezer(mount: _Mount | None, own: Mapping[str, str]) -> Path | None:
+    """Where groups that can be frozen are made; None where there are none: then idle sandboxes are left as they are."""
+    if mount is None:
+        return None
+    place = _own_folder(mount, own.get(FREEZER, "/")) / _FOLDER
+    try:
+        place.mkdir(exist_ok=True)
+        _try_group(place)
+    except OSError:
+        return None
+    return place
 
 
 def _unified_places(parent: Path) -> tuple[dict[str, Path], dict[str, Missing]]:
@@ -309,7 +347,7 @@ def _move_processes(source: Path, leaf: Path) -> None:
 
 
 def _try_group(place: Path) -> None:
-    trial = place / f"{os.getpid()}-{secrets.token_hex(4)}"
+    trial = place / f"{owners.this_process_here()}-{secrets.token_hex(4)}"
     trial.mkdir()
     trial.rmdir()
 

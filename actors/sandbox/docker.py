@@ -139,7 +139,7 @@ class DockerBackend:
         if not container.counts_memory:
             fix = "run Greenroom where the daemon runs and not in a container, with the control groups in sight"
             missing.append(Missing("the count of what was ended for memory, so that it is told as what it is", fix))
-        limits = frozenset({"disk", "time", "output"}) | ground.facts.limits
+        limits = frozenset({"disk", "time", "output", "freeze"}) | ground.facts.limits
         return Capability(NAME, Level.CONTAINER, limits, tuple(missing))
 
     async def _prepare(self) -> _Ground:

@@ -4,6 +4,7 @@ import logging
 import threading
 from typing import Any
 
+from ..core.errors import SandboxUnavailable
 from .base import Limits
 from .cgroups import ControlGroup
 from .docker_engine import DockerEngine, EngineError
@@ -80,6 +81,20 @@ class Container:
     def oom_kills(self) -> int:
         # Not what the engine says of it, which tells of the first process only.
         return self._group.oom_kills() if self._group else 0
+
+    def freeze(self) -> None:
+        self._set_paused(paused=True)
+
+    def thaw(self) -> None:
+        self._set_paused(paused=False)
+
+    def _set_paused(self, *, paused: bool) -> None:
+        with self._ending:
+            if not self._ended:
+                try:
+                    self._engine.set_paused(self._id, paused=paused)
+                except EngineError as error:
+                    raise SandboxUnavailable(f"The container could not be paused or unpaused: {error}") from error
 
     def end(self) -> None:
         """Kill everything and remove the container. Idempotent; where the daemon fails, `ended` stays False."""

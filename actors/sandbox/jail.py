@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.errors import SandboxUnavailable
 from .cgroups import ControlGroup
+from .freezer import Freezer
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _END_S = 5.0
@@ -124,6 +126,20 @@ class Jail:
 
     def oom_kills(self) -> int:
         return self._group.oom_kills() if self._group else 0
+
+    def freeze(self) -> None:
+        self._tell(lambda freezer: freezer.freeze())
+
+    def thaw(self) -> None:
+        self._tell(lambda freezer: freezer.thaw())
+
+    def _tell(self, step: Callable[[Freezer], None]) -> None:
+        with self._ending:
+            if self._group and self._group.freezer and not self._ended:
+                try:
+                    step(self._group.freezer)
+                except OSError as error:
+                    raise SandboxUnavailable(f"The sandbox could not be frozen or thawed: {error}") from error
 
     def message(self) -> str:
         """What launcher and bubblewrap said on their standard error."""

@@ -19,11 +19,11 @@ from .snapshots import Claim, SnapshotDamaged, Snapshots
 SAVE_S = 120.0
 """A workspace that takes longer to save is not kept."""
 
-AT_ONCE = 2
+AT_ONCE = 4
 """So many workspaces are saved at a time: a drain ends many leases, and each save has a few parts in memory."""
 
 _FORGET_PAUSES_S = (1.0, 10.0, 60.0)
-_ANNOUNCED_S = 5.0
+_FORGET_S = 5.0
 _NOTICES_MAX = 10_000
 
 _log = structlog.get_logger("greenroom.workspaces")
@@ -50,12 +50,15 @@ class Keeping(Protocol):
         """The host destroys a sandbox although `given_up` asked it not to."""
         ...
 
-    async def announced(self, session_id: str) -> None:
-        """Return when other machines can see that the session's workspace is being saved, if it is."""
+    async def keeps(self, session_id: str) -> bool:
+        """Whether there is a workspace of a session whose sandbox has ended. Raises `SandboxUnavailable`."""
         ...
 
-    async def copied(self, source: str, target: Sandbox) -> CopyResult | None:
-        """Fill a new sandbox with what the last sandbox of another session left; None when there is nothing."""
+    async def copied(self, source: str, target: Sandbox) -> CopyResult:
+        """Fill a sandbox with what the last one of another session left.
+
+        Raises `SandboxUnavailable`, and `WorkspaceError` when it cannot be read or does not fit.
+        """
         ...
 
     async def forget(self, session_id: str) -> None:
@@ -79,11 +82,11 @@ class NothingKept:
     def lost(self, session_id: str, why: str) -> None:
         """As always."""
 
-    async def announced(self, session_id: str) -> None:
-        """Nothing is saved."""
+    async def keeps(self, session_id: str) -> bool:  # noqa: ARG002 - the Protocol's
+        return False
 
-    async def copied(self, source: str, target: Sandbox) -> CopyResult | None:  # noqa: ARG002 - the Protocol's
-        return None
+    async def copied(self, source: str, target: Sandbox) -> CopyResult:  # noqa: ARG002 - the Protocol's
+        return CopyResult()
 
     async def forget(self, session_id: str) -> None:
         """Nothing is kept."""
@@ -102,7 +105,6 @@ class KeptWorkspaces:
         self._numbers: dict[str, int] = {}
         """Of the leases whose sandboxes are here."""
         self._notices: dict[str, str] = {}
-        self._announcing: dict[str, asyncio.Event] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._forgetting: set[asyncio.Task[None]] = set()
 
@@ -146,19 +148,14 @@ class KeptWorkspaces:
         number = self._numbers.get(session_id)
         if number is None:
             return True  # it was forgotten
-        announced = self._announcing[session_id] = asyncio.Event()
         try:
             await self._snapshots.announce(session_id, number)
-            announced.set()
             async with self._turns:
                 await self._save(session_id, number, sandbox)
         except StoreUnavailable as error:
             telemetry.WORKSPACES.labels("save", "store_unavailable").inc()
             _log.warning("workspace not saved yet", session_id=session_id, reason=error.message)
             return False
-        finally:
-            announced.set()
-            self._announcing.pop(session_id, None)
         self._numbers.pop(session_id, None)
         return True
 
@@ -184,19 +181,18 @@ class KeptWorkspaces:
         telemetry.WORKSPACES.labels("save", "lost").inc()
         _log.error("workspace lost", session_id=session_id, reason=why)
 
-    async def announced(self, session_id: str) -> None:
-        if (announcing := self._announcing.get(session_id)) is not None:
-            try:
-                async with asyncio.timeout(_ANNOUNCED_S):
-                    await announcing.wait()
-            except TimeoutError:
-                _log.warning("workspace is saved unseen", session_id=session_id)
+    async def keeps(self, session_id: str) -> bool:
+        try:
+            newest = await self._snapshots.newest(session_id)
+        except StoreUnavailable as error:
+            raise SandboxUnavailable(f"Nobody knows now what is kept of the workspace: {error.message}") from error
+        return newest is not None and newest.lost is None
 
-    async def copied(self, source: str, target: Sandbox) -> CopyResult | None:
+    async def copied(self, source: str, target: Sandbox) -> CopyResult:
         try:
             newest = await self._snapshots.newest(source)
             if newest is None or newest.lost is not None:
-                return None
+                return CopyResult()
             async with asyncio.timeout(SAVE_S):
                 return await target.unpack(self._snapshots.load(source, newest.number))
         except StoreUnavailable as error:
@@ -210,7 +206,7 @@ class KeptWorkspaces:
         task = asyncio.create_task(self._forget(session_id), name=f"forget workspace of {session_id}")
         self._forgetting.add(task)
         task.add_done_callback(self._forgetting.discard)
-        await asyncio.wait({task}, timeout=_ANNOUNCED_S)  # a store that is away must not hold up a deletion
+        await asyncio.wait({task}, timeout=_FORGET_S)  # a store that is away must not hold up a deletion
 
     async def _forget(self, session_id: str) -> None:
         for pause_s in (*_FORGET_PAUSES_S, None):

@@ -12,6 +12,7 @@ from ..sandbox.bubblewrap import BubblewrapBackend
 from ..sandbox.first_fit import FirstFitBackend
 from ..sandbox.unavailable import UnavailableSandboxes
 from .limits import sandbox_limits
+from .objects import workspaces
 
 
 @asynccontextmanager
@@ -23,7 +24,13 @@ async def open_sandboxes(settings: Settings) -> AsyncGenerator[Sandboxes]:
         return
     clock = SystemClock()
     backend = sandbox_backend(settings, clock)
-    opened = await host.open_sandboxes(backend, sandbox_spec(settings), clock=clock, require=required_level(settings))
+    opened = await host.open_sandboxes(
+        backend,
+        sandbox_spec(settings),
+        clock=clock,
+        require=required_level(settings),
+        keeping=workspaces(settings, clock),
+    )
     try:
         yield opened
     finally:
@@ -79,5 +86,10 @@ def sandbox_spec(settings: Settings) -> SandboxSpec:
         sandbox_limits(settings),
         warm=settings.sandbox_warm,
         idle_s=settings.sandbox_idle_s,
+        max_lease_s=settings.sandbox_max_lease_s,
+        freeze_s=settings.sandbox_freeze_s,
         max_leased=settings.sandbox_max_leased,
+        max_waiting=settings.sandbox_max_waiting,
+        wait_s=settings.sandbox_wait_s,
+        spare_s=settings.sandbox_spare_s,
     )

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -145,3 +147,51 @@ async def test_a_workspace_of_too_many_files_is_not_copied_in_part(host, monkeyp
         await host.copy("old", "new")
 
     assert not await host.holds("new")
+
+
+@pytest.fixture
+def spent():
+    """Processor time that a process of this host has spent, in ticks."""
+
+    def read(pid: int) -> int:
+        fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    return read
+
+
+async def test_a_frozen_sandbox_uses_no_processor_and_goes_on_after(sandbox, processes, eventually, spent):
+    spin = f"spin{secrets.randbelow(10**9)}"
+    running = asyncio.create_task(sandbox.shell(f"exec python3 -c '{spin} = 1\nwhile True: pass'", timeout_s=60))
+    await eventually(lambda: processes(spin))
+    [pid] = processes(spin)
+    await eventually(lambda: spent(pid) > 2)
+
+    await sandbox.pause()
+    await sandbox.pause()
+    before = spent(pid)
+    await asyncio.wait({running}, timeout=0.5)
+    assert spent(pid) == before
+
+    await sandbox.resume()
+    await sandbox.resume()
+    await eventually(lambda: spent(pid) > before)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert (await sandbox.shell("echo alive", timeout_s=10)).output == "alive\n"
+
+
+async def test_a_frozen_sandbox_can_be_destroyed(sandbox, processes, eventually, marker):
+    running = asyncio.create_task(sandbox.shell(f"setsid {marker} & {marker}", timeout_s=60))
+    await eventually(lambda: len(processes(marker)) >= 2)
+
+    await sandbox.pause()
+    await sandbox.destroy()
+
+    assert processes(marker) == []
+    assert (await running).verdict == "cancelled"
+
+
+async def test_what_can_be_frozen_is_said(backend):
+    assert "freeze" in (await backend.probe()).limits

@@ -1,13 +1,14 @@
 """Control groups of both versions, on folders that stand in for the kernel's."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from actors.sandbox import owners
 from actors.sandbox.base import Limits
 from actors.sandbox.cgroups import ControlGroup, ControlGroups, Surroundings, find_control_groups, group_of
+from actors.sandbox.freezer import Freezer
 
 LIMITS = Limits(memory_bytes=1 << 28, cpus=0.5, pids=64)
 
@@ -180,10 +181,52 @@ def test_group_that_cannot_be_set_up_is_removed(split, monkeypatch):
 
 def test_leftovers_of_the_dead_are_removed(tmp_path):
     groups = ControlGroups(2, {"pids": tmp_path, "cpu": tmp_path})
-    for name in (f"{os.getpid()}-alive", "4194999-dead", "other"):
-        (tmp_path / name).mkdir()
+    ours = owners.this_process_here()
+    namespace, pid, started = ours.split(".")
+    elsewhere = f"{int(namespace) + 1}.{pid}.1"  # of a container, say: its process may live, and cannot be seen
+    later = f"{namespace}.{pid}.{int(started) - 1}"  # its number was given to another process, which is this one
+    for owner in (ours, elsewhere, later, f"{namespace}.4194999.1"):
+        (tmp_path / f"{owner}-ab").mkdir()
+    (tmp_path / "other").mkdir()
     groups.remove_leftovers()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{os.getpid()}-alive", "other"]
+    assert {path.name for path in tmp_path.iterdir()} == {f"{ours}-ab", f"{elsewhere}-ab", "other"}
+
+
+def test_version_1_has_a_freezer_of_its_own_tree(split):
+    surroundings, top = split
+    (top / "freezer").mkdir()
+    mounts = f"{surroundings.mountinfo}9 1 0:9 / {top / 'freezer'} rw - cgroup cgroup rw,freezer\n"
+    groups = find_control_groups(replace(surroundings, mountinfo=mounts))
+    group = groups.create(LIMITS)
+
+    assert set(groups.places) == {"memory", "pids", "cpu"}  # it is no limit
+    assert group.freezer.file == group.folders[-1] / "freezer.state"
+    assert group.folders[-1].parent == top / "freezer/greenroom"
+    group.freezer.freeze()
+    assert written(group.folders[-1]) == {"freezer.state": "FROZEN"}
+    group.kill()
+    assert written(group.folders[-1]) == {"freezer.state": "THAWED"}  # else it would not die
+
+
+def test_version_2_freezes_the_group_itself(unified):
+    surroundings, top = unified
+    place = top / "user.slice/app.scope/greenroom"
+    assert find_control_groups(surroundings).create(LIMITS).freezer is None  # before Linux 5.2
+    (place / "cgroup.freeze").touch()
+
+    group = find_control_groups(surroundings).create(LIMITS)
+    (group.folders[0] / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+    group.freezer.freeze()
+
+    assert group.freezer.file == group.folders[0] / "cgroup.freeze"
+    assert group.freezer.file.read_text() == "1"
+
+
+def test_a_freezer_that_does_not_get_it_done_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("actors.sandbox.freezer._DEADLINE_S", 0.0)
+    (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    with pytest.raises(TimeoutError, match=r"cgroup\.freeze"):
+        Freezer.of(tmp_path, 2).freeze()
 
 
 def test_remove_tells_whether_all_is_gone(tmp_path):

@@ -19,7 +19,9 @@ def clock():
 
 @pytest.fixture
 async def host(backend, clock):
-    made = SandboxHost(backend, SandboxSpec(warm=0, idle_s=100, max_leased=2), backend.capability, clock=clock)
+    made = SandboxHost(
+        backend, SandboxSpec(warm=0, idle_s=100, max_leased=2, wait_s=0), backend.capability, clock=clock
+    )
     yield made
     await made.aclose()
 
@@ -90,7 +92,7 @@ async def test_interrupt_ends_the_commands_of_the_session_and_leaves_the_sandbox
     answer, backend.made[0].shell = backend.made[0].shell, hang
     backend.made[1].shell = hang
     calls = [asyncio.create_task(host.shell(session, "x", timeout_s=60)) for session in ("a", "a", "b")]
-    await until(lambda: [len(lease.commands) for lease in host._leases.values()] == [2, 1])
+    await until(lambda: [len(tasks) for tasks in host._running._tasks.values()] == [2, 1])
 
     await host.interrupt("a")
 
@@ -137,7 +139,7 @@ async def test_a_second_interrupt_does_not_cut_the_first_short(host, backend, un
     await host.list("a")
     backend.made[0].shell = slow_to_die
     call = asyncio.create_task(host.shell("a", "x", timeout_s=60))
-    await until(lambda: host._leases["a"].commands)
+    await until(lambda: host._running._tasks.get("a"))
     await asyncio.sleep(0)
     first = asyncio.create_task(host.interrupt("a"))
     await dying.wait()
@@ -155,19 +157,19 @@ async def test_a_caller_that_is_cancelled_itself_is_told_so(host, backend, until
     await host.list("a")
     backend.made[0].shell = hang
     call = asyncio.create_task(host.shell("a", "x", timeout_s=60))
-    await until(lambda: host._leases["a"].commands)
+    await until(lambda: host._running._tasks.get("a"))
 
     call.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert not host._leases["a"].commands
+    assert not host._running._tasks
 
 
 async def test_no_more_than_the_limit_are_leased(host):
     await host.list("a")
     await host.list("b")
-    with pytest.raises(SandboxUnavailable, match="All 2 sandboxes of this node are in use") as caught:
+    with pytest.raises(SandboxUnavailable, match="All 2 sandboxes of this machine are in use") as caught:
         await host.list("c")
     assert caught.value.details["max_leased"] == 2
     assert (await host.status()).leased == 2
@@ -189,7 +191,7 @@ async def test_lost_sandbox_found_by_a_file_operation(host, backend):
     await host.write("a", "f", b"1")
     backend.made[0].lost = True
 
-    with pytest.raises(SandboxUnavailable, match="next call gets a new, empty one"):
+    with pytest.raises(SandboxUnavailable, match="next call gets a new one"):
         await host.read("a", "f", max_bytes=1)
     assert await host.list("a") == ()
 
@@ -263,7 +265,7 @@ async def test_refill_that_fails_is_tried_again_with_the_next_lease(warm_host, b
     clock.advance(5)
     await warm_host.list("b")
 
-    await until(lambda: len(warm_host._warm) == 2)
+    await until(lambda: len(warm_host._shelf) == 2)
 
 
 async def test_idle_ones_end_and_busy_ones_stay(warm_host, backend, clock, until):
@@ -293,8 +295,8 @@ async def test_one_that_cannot_be_destroyed_does_not_keep_others_from_ending(war
     await until(lambda: backend.made[1].destroyed)
 
     await warm_host.list("later")
-    await until(lambda: len(warm_host._warm) == 2)
-    later = next(sandbox for sandbox in backend.made[2:] if sandbox not in warm_host._warm)
+    await until(lambda: len(warm_host._shelf) == 2)
+    later = next(sandbox for sandbox in backend.made[2:] if sandbox not in warm_host._shelf)
     for _ in range(5):
         await clock.sleeping(1)
         clock.advance(25)
