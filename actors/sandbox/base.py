@@ -277,6 +277,14 @@ class Sandboxes(Protocol):
     async def status(self) -> SandboxStatus: ...
 
 
+class LeasedSandboxes(Sandboxes, Protocol):
+    """Those of one machine. Calls in a block of `fence.bound` may be refused with `LeaseEnded`."""
+
+    async def lease(self, session_id: str) -> int:
+        """Make sure that the session has a sandbox; the number of its lease. Waits as other first calls do."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """Settings of a pool: the limits of each sandbox, how many stay warm and may be leased, how long a lease lasts.

@@ -30,6 +30,9 @@ class UnavailableSandboxes:
         self._capability = capability
         self._require = require
 
+    async def lease(self, session_id: str) -> int:  # noqa: ARG002 - the Protocol's
+        self._refuse()
+
     async def shell(self, *_args: object, **_options: object) -> ExecResult:
         self._refuse()
 

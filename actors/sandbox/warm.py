@@ -34,10 +34,12 @@ class WarmShelf:
     async def take(self) -> Sandbox:
         """A ready one that still answers, else a new one. Raises SandboxUnavailable."""
         started = self._clock.monotonic()
-        self._taken.set()
-        sandbox = await self._answering()
-        warm = "hit" if sandbox else "miss"
-        sandbox = sandbox or await self._make()
+        try:
+            sandbox = await self._answering()
+            warm = "hit" if sandbox else "miss"
+            sandbox = sandbox or await self._make()
+        finally:
+            self._taken.set()  # only now: making another one would slow this one down
         telemetry.SANDBOX_ACQUIRED.labels(warm).inc()
         telemetry.SANDBOX_ACQUIRE_SECONDS.labels(warm).observe(self._clock.monotonic() - started)
         return sandbox

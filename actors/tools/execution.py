@@ -3,9 +3,9 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from ..core.errors import SandboxUnavailable
+from ..core.errors import SandboxLost, SandboxUnavailable
 from ..sandbox.base import ExecResult, Limits
-from .base import ToolFailed, ToolResult
+from .base import OUTCOME_UNKNOWN, ToolFailed, ToolResult
 
 
 @contextmanager
@@ -13,6 +13,8 @@ def sandbox_border() -> Generator[None]:
     """Without isolation nothing runs. The error's message says why and what mends it; the model passes it on."""
     try:
         yield
+    except SandboxLost as error:
+        raise ToolFailed(OUTCOME_UNKNOWN, error.message) from error
     except SandboxUnavailable as error:
         raise ToolFailed(
             "unavailable",

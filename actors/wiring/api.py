@@ -44,7 +44,7 @@ class ApiParts:
 async def open_api(settings: Settings) -> AsyncGenerator[ApiParts]:
     clock = SystemClock()
     sessions = RemoteSessions(settings.namespace, clock)
-    sandboxes = RemoteSandboxes(settings.namespace)
+    sandboxes = RemoteSandboxes(settings.namespace, wait_s=settings.sandbox_wait_s)
     memories = RemoteMemories(settings.namespace, timeout_s=settings.memory_timeout_s)
     async with (
         open_database(settings) as database,

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from ..core.clock import Clock, SystemClock
 from ..core.settings import Settings
 from ..sandbox import host
-from ..sandbox.base import Capability, Level, Missing, SandboxBackend, Sandboxes, SandboxSpec
+from ..sandbox.base import Capability, LeasedSandboxes, Level, Missing, SandboxBackend, SandboxSpec
 from ..sandbox.bubblewrap import BubblewrapBackend
 from ..sandbox.first_fit import FirstFitBackend
 from ..sandbox.unavailable import UnavailableSandboxes
@@ -16,7 +16,7 @@ from .objects import workspaces
 
 
 @asynccontextmanager
-async def open_sandboxes(settings: Settings) -> AsyncGenerator[Sandboxes]:
+async def open_sandboxes(settings: Settings) -> AsyncGenerator[LeasedSandboxes]:
     """This machine's sandboxes; without isolation, ones that say why there are none."""
     if settings.sandbox == "none":
         off = Missing("sandboxes are switched off", "set GREENROOM_SANDBOX=auto")

@@ -37,7 +37,7 @@ async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
     async with open_database(settings) as database, open_llm(settings, clock) as llm:
         journal = SqlJournal(database, Payloads(ClearText()))
         audit = SqlAudit(database, ClearText())
-        sandboxes = RemoteSandboxes(settings.namespace)
+        sandboxes = RemoteSandboxes(settings.namespace, wait_s=settings.sandbox_wait_s)
         memories = RemoteMemories(settings.namespace, timeout_s=settings.memory_timeout_s)
         async with met(sandboxes.meet, memories.meet):
             yield session_host(

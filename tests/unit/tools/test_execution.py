@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from actors.core.errors import SandboxUnavailable
+from actors.core.errors import SandboxLost, SandboxUnavailable
 from actors.sandbox.base import ExecResult, Limits
 from actors.testing.sandboxes import FakeRun, FakeSandboxes
 from actors.tools.python import python_tool
@@ -101,6 +101,12 @@ async def test_without_isolation_nothing_runs_and_the_reason_is_told(make_contex
     assert "Nothing was done" in result.content
     assert "user namespaces: run `sysctl kernel.unprivileged_userns_clone=1`" in result.content
     assert sandboxes.runs == []
+
+
+async def test_what_a_sandbox_did_whose_process_died_is_not_known(make_context):
+    result = await SHELL.run(make_context(FakeSandboxes(unavailable=SandboxLost("it died"))), '{"command": "x"}')
+    assert result.error == "outcome_unknown"
+    assert "Nothing was done" not in result.content
 
 
 async def test_cancelling_reaches_the_sandbox(make_context):
