@@ -58,6 +58,15 @@ class Settings(BaseSettings):
     database_pool: int = Field(default=20, ge=1, description="Connections of one process, at most.")
     database_connect_s: float = 5.0
     database_statement_s: float = 30.0
+    object_store_url: str | None = Field(
+        default=None,
+        description="Where workspaces are kept: a folder or s3://bucket/prefix; by default one in the home folder.",
+    )
+    object_store_endpoint: str | None = Field(
+        default=None, description="Address of an S3 server other than Amazon's; credentials come from AWS_* variables."
+    )
+    object_store_allow_http: bool = Field(default=False, description="That address may be plain http.")
+    object_store_timeout_s: float = Field(default=10.0, gt=0, description="Deadline of each of its calls.")
 
     # Models ----------------------------------------------------------------------------------------
     llm: Literal["auto", "demo", "openai"] = Field(
@@ -177,6 +186,9 @@ class Settings(BaseSettings):
     sandbox_workspace_mb: int = Field(default=256, ge=1)
     sandbox_command_s: float = Field(default=300.0, gt=0)
     sandbox_warm: int = Field(default=1, ge=0, description="Sandboxes kept ready on a node.")
+    sandbox_snapshot_mb: int = Field(
+        default=256, ge=0, description="A workspace that packs to no more is kept when its sandbox ends; 0: none is."
+    )
     sandbox_idle_s: float = Field(default=900.0, gt=0, description="A sandbox that is idle for longer is ended.")
     sandbox_max_lease_s: float = Field(
         default=86_400.0, gt=0, description="One that a session has had for longer is ended when nothing runs in it."
@@ -281,6 +293,10 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         """Without the password that a file holds: settings travel, secrets do not."""
         return self.database_url or f"sqlite:///{self.home_dir / 'greenroom.db'}"
+
+    @cached_property
+    def resolved_object_store_url(self) -> str:
+        return self.object_store_url or str(self.home_dir / "objects")
 
     @property
     def admin_key_file(self) -> Path:

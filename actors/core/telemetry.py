@@ -126,6 +126,18 @@ JOURNAL_COMMIT_EVENTS = Histogram(
     buckets=(1, 2, 4, 8, 16, 32, 64, 128),
     registry=REGISTRY,
 )
+WORKSPACES = Counter(
+    "agent_sandbox_workspaces_total",
+    "Workspaces of sandboxes that were saved, restored or forgotten, or were to be.",
+    ["operation", "outcome"],
+    registry=REGISTRY,
+)
+WORKSPACE_BYTES = Histogram(
+    "agent_sandbox_workspace_bytes",
+    "What a workspace that was saved takes in the object store.",
+    buckets=(2**10, 2**14, 2**17, 2**20, 2**23, 2**26, 2**28),
+    registry=REGISTRY,
+)
 
 
 MEMORY_BYTES = Gauge("agent_memory_usage_bytes", "Memory of this process.", ["type"], registry=REGISTRY)

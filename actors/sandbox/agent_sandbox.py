@@ -1,12 +1,13 @@
 """A sandbox that is driven through an agent: calls become frames, and the host judges how a command ended."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from typing import Protocol, TypeAlias, TypeVar, cast
 
 from ..core.clock import Clock
 from ..core.errors import SandboxUnavailable
 from .base import (
+    CopyResult,
     ExecResult,
     FileInfo,
     FileKind,
@@ -24,9 +25,11 @@ from .channel import (
     Command,
     RequestRefused,
     parse_entries,
+    parse_more,
     parse_rooms,
     parse_size,
     parse_stat,
+    parse_sums,
 )
 from .counts import Counts
 from .inside.frames import MAX_PAYLOAD_BYTES, Frame
@@ -157,6 +160,31 @@ class AgentSandbox:
     def assign(self, session_id: str) -> None:
         if self._way_out:
             self._way_out.assign(session_id)
+
+    async def pack(self, *, max_bytes: int) -> AsyncGenerator[bytes]:
+        # No command runs meanwhile, so that files do not change under the packing.
+        async with self._command_turn:
+            first, more, size = True, True, 0
+            while more:
+                header, data = await self._request("pack", ".", first=first, max=self._limits.workspace_bytes)
+                first, more = False, self._trusted(parse_more, header)
+                size += len(data)
+                if size > max_bytes:
+                    raise WorkspaceError(f"the workspace packs to more than {max_bytes} bytes")
+                yield data
+
+    async def unpack(self, chunks: AsyncIterable[bytes]) -> CopyResult:
+        async with self._command_turn:
+            first = True
+            async for chunk in chunks:
+                for start in range(0, len(chunk), _CHUNK_BYTES):
+                    await self._unpack(chunk[start : start + _CHUNK_BYTES], first=first, last=False)
+                    first = False
+            header, _ = await self._unpack(b"", first=first, last=True)
+            return CopyResult(*self._trusted(parse_sums, header))
+
+    async def _unpack(self, data: bytes, *, first: bool, last: bool) -> Frame:
+        return await self._request("unpack", ".", data, first=first, last=last, max=self._limits.workspace_bytes)
 
     async def pause(self) -> None:
         self._check_alive()

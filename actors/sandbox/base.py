@@ -6,7 +6,7 @@ assumed from a binary's presence. Without isolation there is no sandbox: callers
 capped on the host's side, and the verdict is the host's, not what the code inside says of itself.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol, TypeAlias
@@ -140,7 +140,10 @@ class FileStat:
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """What was copied: regular files by their contents. Links, modes and empty folders are not."""
+    """What was copied: regular files and their bytes.
+
+    Between two sandboxes of a machine files go by their contents; links, modes and empty folders stay behind.
+    """
 
     files: int = 0
     size_bytes: int = 0
@@ -202,6 +205,23 @@ class Sandbox(Protocol):
 
     def assign(self, session_id: str) -> None:
         """Say whose it is, once, before its first use: what it asks of the network is judged and audited as theirs."""
+        ...
+
+    def pack(self, *, max_bytes: int) -> AsyncGenerator[bytes]:
+        """The workspace as a stream that `unpack` of another sandbox takes. No command runs meanwhile.
+
+        Regular files, folders, and links that stay inside, with modes and times. It is opaque: what is in it was
+        said by the sandbox. Raises `WorkspaceError` when it is larger than `max_bytes` or cannot be read whole.
+        Close the generator when it is left early.
+        """
+        ...
+
+    async def unpack(self, chunks: AsyncIterable[bytes]) -> CopyResult:
+        """Fill the workspace of a new sandbox, and say with what.
+
+        Raises `WorkspaceError`, and then it is filled in part: destroy it. A stream that was made to do harm gets no
+        further than the sandbox's own workspace and its limits.
+        """
         ...
 
     async def pause(self) -> None:

@@ -178,6 +178,19 @@ def _variables(value: Any) -> Variables | None:
     return value
 
 
+def parse_more(header: dict[str, Any]) -> bool:
+    """The answer to `pack`: whether more of the workspace follows. Raises ValueError where it is not one."""
+    more: Any = header.get("more")
+    if not isinstance(more, bool):
+        raise ValueError("no word on whether there is more")  # noqa: TRY004  as for every other nonsense
+    return more
+
+
+def parse_sums(header: dict[str, Any]) -> tuple[int, int]:
+    """The answer to `unpack`: files, and their bytes. Raises ValueError where it is not one."""
+    return _size(header.get("files")), _size(header.get("size"))
+
+
 def parse_size(header: dict[str, Any]) -> int:
     """The member `size` of an answer. Raises ValueError."""
     return _size(header.get("size"))

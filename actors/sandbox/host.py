@@ -7,6 +7,7 @@ every call with the reason; code of tools never runs outside.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
@@ -30,15 +31,26 @@ from .base import (
     WorkspaceError,
 )
 from .fence import Epochs, current
+from .keeping import Keeping, NothingKept
 from .leases import RELEASED, Lease, Leases
 from .running import Interrupted, Running
 from .unavailable import UnavailableSandboxes
 from .upkeep import Upkeep
 from .warm import WarmShelf
 
-_CLOSE_S = 20.0
+_CLOSE_S = 60.0
+_SAVES = 3
+"""So often is a workspace tried to be saved of a sandbox that cannot stay."""
+
+_SAVE_PAUSE_S = 1.0
+_ENDING_S = 25.0
+"""So long is an answer held back for that depends on how a workspace was saved: less than callers wait."""
+
 COPIED_ENTRIES = 10_000
-_LOST = "The session's sandbox was lost, and its workspace with it. The next call gets a new, empty one."
+_LEFT = ("idle", "age")
+"""Reasons to end a lease that can wait."""
+
+_LOST = "The session's sandbox was lost, and what its workspace held that was not kept. The next call gets a new one."
 _ENDED = "The session's sandbox was given back before this call came."
 
 Result = TypeVar("Result")
@@ -46,14 +58,19 @@ _log = structlog.get_logger("greenroom.sandboxes")
 
 
 async def open_sandboxes(
-    backend: SandboxBackend, spec: SandboxSpec, *, clock: Clock, require: Level = Level.NAMESPACE
+    backend: SandboxBackend,
+    spec: SandboxSpec,
+    *,
+    clock: Clock,
+    require: Level = Level.NAMESPACE,
+    keeping: Keeping | None = None,
 ) -> "SandboxHost | UnavailableSandboxes":
     """Probe, then start a host; or close the backend and refuse, where it does not reach `require`."""
     capability = await backend.probe()
     if not capability.level.reaches(require):
         await backend.aclose()
         return UnavailableSandboxes(capability, require)
-    host = SandboxHost(backend, spec, capability, clock=clock)
+    host = SandboxHost(backend, spec, capability, clock=clock, keeping=keeping)
     host.start()
     return host
 
@@ -62,13 +79,21 @@ class SandboxHost:
     """`Sandboxes` over one backend. It owns the backend from here on; `aclose` ends both.
 
     A lost sandbox is dropped. The call that found it so says it, by the verdict `sandbox_lost` or by
-    `SandboxUnavailable`, and the next one gets a new sandbox with an empty workspace.
+    `SandboxUnavailable`, and the next one gets a new sandbox, with what `keeping` has of the workspace.
 
     Calls that are bound to an earlier epoch of the session than one before, or to a lease that has ended, are
     refused with `LeaseEnded`; see `fence.py`.
     """
 
-    def __init__(self, backend: SandboxBackend, spec: SandboxSpec, capability: Capability, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        backend: SandboxBackend,
+        spec: SandboxSpec,
+        capability: Capability,
+        *,
+        clock: Clock,
+        keeping: Keeping | None = None,
+    ) -> None:
         self._backend = backend
         self._spec = spec
         self._capability = capability
@@ -83,6 +108,7 @@ class SandboxHost:
             make_room=self._make_room,
         )
         self._upkeep = Upkeep(self._leases, spec, self._end, clock=clock)
+        self._workspaces: Keeping = keeping or NothingKept()
         self._epochs = Epochs()
         self._running = Running()
         self._endings: set[asyncio.Task[None]] = set()
@@ -141,11 +167,12 @@ class SandboxHost:
         await self._use(session_id, lambda s: s.remove(path, recursive=recursive))
 
     async def holds(self, session_id: str) -> bool:
+        await self._leases.ended(session_id, within_s=_ENDING_S)
         return session_id in self._leases
 
     async def copy(self, source: str, target: str) -> CopyResult:
-        if source not in self._leases:
-            return CopyResult()
+        if not await self.holds(source):
+            return await self._copy_kept(source, target)
         found = await self.list(source, max_entries=COPIED_ENTRIES + 1)
         if len(found) > COPIED_ENTRIES:
             raise WorkspaceError(f"The workspace has more than {COPIED_ENTRIES:,} files and folders; none was copied.")
@@ -159,6 +186,11 @@ class SandboxHost:
             size += len(part.data)
         return CopyResult(len(files), size)
 
+    async def _copy_kept(self, source: str, target: str) -> CopyResult:
+        if not await self._workspaces.keeps(source):
+            return CopyResult()
+        return await self._use(target, lambda sandbox: self._workspaces.copied(source, sandbox))
+
     async def interrupt(self, session_id: str) -> None:
         if commands := self._running.interrupt(session_id):
             await asyncio.wait(commands)
@@ -170,6 +202,7 @@ class SandboxHost:
             ending = self._end(lease, "released")
             if made:  # else whoever makes it waits no longer than for that
                 await asyncio.shield(ending)
+        await self._workspaces.forget(session_id)
 
     async def status(self) -> SandboxStatus:
         leases = self._leases
@@ -209,7 +242,7 @@ class SandboxHost:
                 result = ExecResult("sandbox_lost", None, "")
             if result.verdict == "sandbox_lost":
                 await self._drop(lease, sandbox)
-            return result
+            return self._told(session_id, result)
         finally:
             self._leases.leave(lease)
 
@@ -222,8 +255,17 @@ class SandboxHost:
             except SandboxUnavailable as error:
                 await self._drop(lease, sandbox)
                 raise SandboxUnavailable(_LOST) from error
+            except WorkspaceError as error:
+                if (notice := self._workspaces.notice(session_id)) is not None:
+                    raise type(error)(f"{error} ({notice})") from error
+                raise
         finally:
             self._leases.leave(lease)
+
+    def _told(self, session_id: str, result: ExecResult) -> ExecResult:
+        """With what the model must know of the workspace before all else."""
+        notice = self._workspaces.notice(session_id)
+        return result if notice is None else replace(result, output=f"[{notice}]\n{result.output}")
 
     async def _enter(self, session_id: str) -> Lease:
         """The session's lease, which is to be left. Ends what runs for an owner that was overtaken."""
@@ -243,7 +285,7 @@ class SandboxHost:
             if sandbox is None:
                 sandbox = lease.sandbox = await self._shelf.take()
                 sandbox.assign(lease.session_id)
-                await self._or_drop(lease, sandbox, self._given(lease.session_id, sandbox))
+                await self._or_drop(lease, sandbox, self._workspaces.given(lease.session_id, sandbox))
             elif lease.frozen:
                 await self._or_drop(lease, sandbox, sandbox.resume())
             lease.frozen = False
@@ -270,13 +312,18 @@ class SandboxHost:
             telemetry.SANDBOX_ENDED.labels("lost").inc()
         await sandbox.destroy()
 
-    async def _given(self, session_id: str, sandbox: Sandbox) -> None:  # noqa: ARG002 - who restores a workspace needs it
-        """The session got a new sandbox, which nobody has used yet. What is raised here drops it."""
-        _log.debug("sandbox given", session_id=session_id)
-
-    async def _given_up(self, session_id: str, sandbox: Sandbox) -> None:  # noqa: ARG002 - who saves a workspace needs it
-        """The session's sandbox will be destroyed, although the session may go on. Nothing else uses it any more."""
-        _log.debug("sandbox given up", session_id=session_id)
+    async def _kept(self, lease: Lease, sandbox: Sandbox, reason: str) -> bool:
+        """Whether the sandbox may be destroyed: its workspace is kept, or cannot be, or its place is needed."""
+        tries = _SAVES if reason == "closed" else 1
+        for number in range(tries):
+            if number:
+                await self._clock.sleep(_SAVE_PAUSE_S)
+            if await self._workspaces.given_up(lease.session_id, sandbox):
+                return True
+        if reason in _LEFT:
+            return False
+        self._workspaces.lost(lease.session_id, "the store that keeps it did not answer when its sandbox had to go")
+        return True
 
     def _make_room(self) -> None:
         self._upkeep.make_room()
@@ -285,29 +332,37 @@ class SandboxHost:
         """The session has no sandbox from now on; the place is taken until the old one is destroyed."""
         telemetry.SANDBOX_ENDED.labels(reason).inc()
         ending = asyncio.create_task(
-            self._destroy(lease, self._leases.end(lease), kept=reason != "released"), name=f"end {lease.session_id}"
+            self._destroy(lease, self._leases.end(lease), reason), name=f"end {lease.session_id}"
         )
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
         return ending
 
-    async def _destroy(self, lease: Lease, free: Callable[[], None], *, kept: bool) -> None:
+    async def _destroy(self, lease: Lease, free: Callable[[], None], reason: str) -> None:
         try:
             async with lease.turn:  # whoever makes it or wakes it does that first
                 sandbox, lease.sandbox = lease.sandbox, None
-            if sandbox is None:
-                return
-            try:
-                if kept:
-                    if lease.frozen:
-                        await sandbox.resume()
-                    await self._given_up(lease.session_id, sandbox)
-            finally:
-                await sandbox.destroy()
+            if sandbox is not None and not await self._parted(lease, sandbox, reason):
+                lease.sandbox = sandbox
+                self._leases.take_back(lease)
         except Exception:  # noqa: BLE001  nobody waits for it who could catch it, and the place must become free
             _log.exception("a sandbox could not be ended as it should", session_id=lease.session_id)
         finally:
             free()
+
+    async def _parted(self, lease: Lease, sandbox: Sandbox, reason: str) -> bool:
+        """Destroy the sandbox, unless its workspace could not be kept now and may be later."""
+        parted = True
+        try:
+            if reason != "released":
+                if lease.frozen:
+                    await sandbox.resume()
+                    lease.frozen = False
+                parted = await self._kept(lease, sandbox, reason)
+        finally:
+            if parted:
+                await sandbox.destroy()
+        return parted
 
     async def _keep_up(self) -> None:
         async with asyncio.TaskGroup() as group:

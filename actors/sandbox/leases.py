@@ -132,6 +132,16 @@ class Leases:
 
         return free
 
+    def take_back(self, lease: Lease) -> None:
+        """An end that is not to take place after all. It is not tried again before another has been due."""
+        self._held[lease.session_id] = lease
+        lease.since_s = lease.used_s = self._clock.monotonic()
+
+    async def ended(self, session_id: str, *, within_s: float) -> None:
+        """Wait until the session's lease has ended, if it is being ended."""
+        if (ending := self._ending.get(session_id)) is not None:
+            await asyncio.wait({ending}, timeout=within_s)
+
     def withdraw(self, session_id: str) -> None:
         """The session waits no longer."""
         if (waiter := self._waiting.pop(session_id, None)) is not None:

@@ -21,6 +21,7 @@ from ..sandbox.gvisor_runsc import version
 from ..sandbox.rootfs import CannotBuild
 from ..sandbox.unavailable import UnavailableSandboxes
 from .limits import sandbox_limits
+from .objects import workspaces
 
 
 @asynccontextmanager
@@ -32,7 +33,13 @@ async def open_sandboxes(settings: Settings) -> AsyncGenerator[LeasedSandboxes]:
         return
     clock = SystemClock()
     backend = sandbox_backend(settings, clock, log=RemoteConnectionLog(settings.namespace))
-    opened = await host.open_sandboxes(backend, sandbox_spec(settings), clock=clock, require=required_level(settings))
+    opened = await host.open_sandboxes(
+        backend,
+        sandbox_spec(settings),
+        clock=clock,
+        require=required_level(settings),
+        keeping=workspaces(settings, clock),
+    )
     try:
         yield opened
     finally:

@@ -21,11 +21,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing and dataclasses would be a third of the time that a sandbox takes to start
     from typing import Any
 
+    from . import archive
     from .interpreter import Interpreter
 
 CHUNK_BYTES = 64 * 1024
 _RECEIVE_BYTES = 256 * 1024
 _PROGRAM = f"{__package__}.program"
+_ARCHIVE = f"{__package__}.archive"
 _BRIDGE = f"{__package__}.bridge"
 _WAY_OUT = "/egress"
 _OFTEN_USED = (_PROGRAM, "re", "math", "random", "datetime", "pathlib")
@@ -55,6 +57,7 @@ class Agent:
         self._command: Command | None = None
         self._interpreter: Interpreter | None = None
         self._upload: files.Upload | None = None
+        self._archive: archive.Archive | None = None
 
     def serve(self) -> None:
         """Returns when the host is gone. Raises `commands.Program` in a child that is to run Python."""
@@ -118,6 +121,9 @@ class Agent:
             self._send({"id": request})
         elif operation == "room":
             self._send({"id": request}, json.dumps(room.left()).encode())
+        elif operation in ("pack", "unpack"):
+            members, data = self._archive_of_workspace().answer(operation, header, payload)
+            self._send({"id": request, **members}, data)
         else:
             raise ValueError(f"there is no operation {operation}")
 
@@ -137,6 +143,11 @@ class Agent:
             raise
         if last:
             self._drop_upload()
+
+    def _archive_of_workspace(self) -> "archive.Archive":
+        # Few sandboxes ever need it, and it takes longer to load than all the rest.
+        found = self._archive = self._archive or importlib.import_module(_ARCHIVE).Archive()
+        return found
 
     def _drop_upload(self) -> None:
         if self._upload:

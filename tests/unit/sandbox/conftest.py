@@ -1,12 +1,23 @@
 """Doubles for the host's tests: a backend whose sandboxes are dictionaries, and a transport that keeps what is sent."""
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 
 import pytest
 
 from actors.core.errors import SandboxUnavailable
-from actors.sandbox.base import Capability, ExecResult, FileInfo, FileSlice, FileStat, Level, Limits, WorkspaceError
+from actors.sandbox.base import (
+    Capability,
+    CopyResult,
+    ExecResult,
+    FileInfo,
+    FileSlice,
+    FileStat,
+    Level,
+    Limits,
+    WorkspaceError,
+)
 
 
 @dataclass(eq=False)
@@ -21,6 +32,7 @@ class FakeSandbox:
     paused: bool = False
     verdict: str = "ok"
     session_id: str | None = None
+    packing: asyncio.Event | None = None
 
     def _check(self):
         assert not self.paused, "nobody may use one that is paused"
@@ -61,6 +73,26 @@ class FakeSandbox:
     def assign(self, session_id):
         assert self.session_id is None
         self.session_id = session_id
+
+    async def pack(self, *, max_bytes):
+        self._check()
+        data = json.dumps({name: content.decode() for name, content in self.files.items()}).encode()
+        if len(data) > max_bytes:
+            raise WorkspaceError("too large")
+        yield data[:3]
+        if self.packing is not None:
+            await self.packing.wait()
+        yield data[3:]
+
+    async def unpack(self, chunks):
+        self._check()
+        data = b"".join([chunk async for chunk in chunks])
+        try:
+            files = json.loads(data)
+        except ValueError as error:
+            raise WorkspaceError("not a workspace") from error
+        self.files |= {name: content.encode() for name, content in files.items()}
+        return CopyResult(len(files), sum(map(len, files.values())))
 
     async def pause(self):
         self.paused = True
