@@ -46,11 +46,17 @@ async def connect(
 
     from .handles import RemoteSessions  # noqa: PLC0415
     from .session_handle import Greenroom  # noqa: PLC0415
+    from .tool_handles import RemoteSandboxes  # noqa: PLC0415
+    from .wiring.workspaces import WorkspacesOnDemand  # noqa: PLC0415
 
     if not ray.is_initialized():
         _join(ray, settings, address or run.get("ray_address"))
     clock = clock or SystemClock()
-    return Greenroom(RemoteSessions(settings.namespace, clock), user_id, default_model(settings), uuid7_ids(clock))
+    new_id = uuid7_ids(clock)
+    sandboxes = RemoteSandboxes(settings.namespace)
+    workspaces = WorkspacesOnDemand(settings, sandboxes, clock=clock, new_id=new_id)
+    sessions = RemoteSessions(settings.namespace, clock)
+    return Greenroom(sessions, user_id, default_model(settings), workspaces, new_id)
 
 
 def _use_token(file: str) -> None:

@@ -15,6 +15,7 @@ from .core.rounds import repeat
 from .core.settings import Settings
 from .ray_fleet import RayFleet, SandboxFleet
 from .register import Register
+from .wiring.ledger import open_reaper
 from .wiring.store import open_journal
 
 TEND_S = 1.0
@@ -49,7 +50,13 @@ class DirectoryActor:
         upkeep = Upkeep(journal, directory.wake, clock=clock, retention_days=settings.retention_days)
         sandboxes = SandboxFleet(settings, register)
         # Apart from one another: a host that takes long to start must not keep cut off turns waiting.
-        rounds = {"keep warm": directory.keep_warm, "upkeep": upkeep.round, "sandboxes": sandboxes.tend}
+        reaper = await self._stack.enter_async_context(open_reaper(settings, clock))
+        rounds = {
+            "keep warm": directory.keep_warm,
+            "upkeep": upkeep.round,
+            "sandboxes": sandboxes.tend,
+            "ledger": reaper.round,
+        }
         self._tending = [
             asyncio.create_task(repeat(directory.rescue, lambda: directory.rest(TEND_S), name="rescue")),
             *(asyncio.create_task(repeat(one, lambda: clock.sleep(TEND_S), name=name)) for name, one in rounds.items()),

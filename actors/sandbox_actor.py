@@ -4,13 +4,17 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
 
 import ray
 
 from .core import telemetry
+from .core.errors import SandboxUnavailable
 from .core.opened import Opened
 from .core.settings import Settings
-from .sandbox.base import CopyResult, ExecResult, FileInfo, FileSlice, FileStat, Sandboxes, SandboxStatus
+from .sandbox.base import CopyResult, ExecResult, FileInfo, FileSlice, FileStat, LeasedSandboxes, SandboxStatus
+from .sandbox.fence import Fence, bound
 from .wiring.sandbox import open_sandboxes
 
 OUTPUT_INTERVAL_S = 0.05
@@ -25,16 +29,32 @@ class SandboxActor:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._sandboxes = Opened(self._open)
-        self._running: dict[str, asyncio.Task[ExecResult]] = {}
+        self._running: dict[str, asyncio.Task[Any]] = {}
         self._stopped: deque[str] = deque(maxlen=1_000)
         """Calls that were stopped before they began: a stop can overtake its call."""
 
-    async def _open(self) -> Sandboxes:
+    async def _open(self) -> LeasedSandboxes:
         telemetry.configure_logging(self._settings.log_level)
         return await self._stack.enter_async_context(open_sandboxes(self._settings))
 
+    async def lease(self, call_id: str, session_id: str, *, fence: Fence) -> int:
+        """Give the session a sandbox; the lease's number. `stop` with the same `call_id` ends the wait for it."""
+        sandboxes = await self._sandboxes.get()
+        if call_id in self._stopped:
+            raise SandboxUnavailable("the call was given up")
+        with bound(fence):
+            task = asyncio.create_task(sandboxes.lease(session_id))
+        self._running[call_id] = task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise SandboxUnavailable("the call was given up") from None
+        finally:
+            del self._running[call_id]
+            task.cancel()
+
     async def run(
-        self, call_id: str, session_id: str, kind: str, text: str, *, timeout_s: float, stream: bool
+        self, call_id: str, session_id: str, kind: str, text: str, *, timeout_s: float, stream: bool, fence: Fence
     ) -> AsyncIterator[str | ExecResult]:
         """Output as it comes, then the result. `stop` with the same `call_id` kills it."""
         sandboxes = await self._sandboxes.get()
@@ -42,10 +62,11 @@ class SandboxActor:
             yield ExecResult("cancelled", None, "")
             return
         output: list[str] = []
-        method = sandboxes.python if kind == "python" else sandboxes.shell
-        task = asyncio.ensure_future(
-            method(session_id, text, timeout_s=timeout_s, on_output=output.append if stream else None)
-        )
+        method = sandboxes.shell if kind == "shell" else partial(sandboxes.python, keep=kind == "keep")
+        with bound(fence):
+            task = asyncio.ensure_future(
+                method(session_id, text, timeout_s=timeout_s, on_output=output.append if stream else None)
+            )
         self._running[call_id] = task
         try:
             while not task.done():
@@ -64,17 +85,28 @@ class SandboxActor:
         else:
             self._stopped.append(call_id)
 
-    async def read(self, session_id: str, path: str, *, offset: int, max_bytes: int) -> FileSlice:
-        return await (await self._sandboxes.get()).read(session_id, path, offset=offset, max_bytes=max_bytes)
+    async def read(self, session_id: str, path: str, *, offset: int, max_bytes: int, fence: Fence) -> FileSlice:
+        sandboxes = await self._sandboxes.get()
+        with bound(fence):
+            return await sandboxes.read(session_id, path, offset=offset, max_bytes=max_bytes)
 
-    async def stat(self, session_id: str, path: str) -> FileStat:
-        return await (await self._sandboxes.get()).stat(session_id, path)
+    async def stat(self, session_id: str, path: str, *, fence: Fence) -> FileStat:
+        sandboxes = await self._sandboxes.get()
+        with bound(fence):
+            return await sandboxes.stat(session_id, path)
 
-    async def write(self, session_id: str, path: str, data: bytes) -> None:
-        await (await self._sandboxes.get()).write(session_id, path, data)
+    async def write(self, session_id: str, path: str, data: bytes, *, fence: Fence) -> None:
+        sandboxes = await self._sandboxes.get()
+        with bound(fence):
+            await sandboxes.write(session_id, path, data)
 
-    async def list(self, session_id: str, path: str, *, max_entries: int) -> tuple[FileInfo, ...]:
-        return await (await self._sandboxes.get()).list(session_id, path, max_entries=max_entries)
+    async def list(self, session_id: str, path: str, *, max_entries: int, fence: Fence) -> tuple[FileInfo, ...]:
+        sandboxes = await self._sandboxes.get()
+        with bound(fence):
+            return await sandboxes.list(session_id, path, max_entries=max_entries)
+
+    async def remove(self, session_id: str, path: str, *, recursive: bool) -> None:
+        await (await self._sandboxes.get()).remove(session_id, path, recursive=recursive)
 
     async def holds(self, session_id: str) -> bool:
         return await (await self._sandboxes.get()).holds(session_id)

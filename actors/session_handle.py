@@ -1,19 +1,23 @@
 """Typed handles of sessions for Python programs; `connect.py` opens the connection behind them."""
 
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
 from .agent.sessions import Batch, NewSession, Receipt, Submit, TurnResult
-from .core.errors import UnavailableError
+from .core.errors import InvalidInput, UnavailableError
 from .core.events import TERMINAL, Event, Preview
 from .core.ids import NewId
 from .handles import RemoteSessions
+from .sandbox.base import ExecResult, FileInfo, OnOutput, Sandboxes
+from .wiring.workspaces import WorkspacesOnDemand
 
 POLL_S = 10.0
 TURN_S = 3600.0
+EXEC_S = 300.0
 
 _ray: Any = ray
 
@@ -74,6 +78,57 @@ class SessionHandle:
         """Stop a turn; None when it had ended."""
         return await self._greenroom.sessions.cancel(self.id, self._greenroom.user_id, turn_id)
 
+    # The workspace: beside the model, under the policy, and into the audit as this user's doing --------------
+
+    async def exec(
+        self,
+        command: str | None = None,
+        *,
+        python: str | None = None,
+        timeout_s: float = EXEC_S,
+        on_output: OnOutput | None = None,
+    ) -> ExecResult:
+        """Run a command line, or a Python program, in the session's sandbox. Cancelling this kills it.
+
+        How it ended is in `verdict`; what the policy refuses was not run. `on_output` gets what is printed as it comes.
+        """
+        if (command is None) == (python is None):
+            raise InvalidInput("give either a command or python")
+        async with self._workspace() as sandboxes:
+            if command is not None:
+                return await sandboxes.shell(self.id, command, timeout_s=timeout_s, on_output=on_output)
+            return await sandboxes.python(self.id, python or "", timeout_s=timeout_s, on_output=on_output)
+
+    async def files(self, path: str = ".", *, limit: int = 1000) -> tuple[FileInfo, ...]:
+        """Files and folders below `path`, `limit` at most. Raises `WorkspaceError`, as do the next three."""
+        async with self._workspace() as sandboxes:
+            return await sandboxes.list(self.id, path, max_entries=limit)
+
+    async def read_file(self, path: str) -> bytes:
+        async with self._workspace() as sandboxes:
+            size = (await sandboxes.stat(self.id, path)).size_bytes
+            return (await sandboxes.read(self.id, path, max_bytes=size)).data
+
+    async def write_file(self, path: str, data: bytes | str) -> None:
+        """Text is written as UTF-8. Folders above the file are made."""
+        async with self._workspace() as sandboxes:
+            await sandboxes.write(self.id, path, data.encode() if isinstance(data, str) else data)
+
+    async def delete_file(self, path: str, *, recursive: bool = False) -> None:
+        """Remove a file or an empty folder; with `recursive` all that is in it, too."""
+        async with self._workspace() as sandboxes:
+            await sandboxes.remove(self.id, path, recursive=recursive)
+
+    @asynccontextmanager
+    async def _workspace(self) -> AsyncGenerator[Sandboxes]:
+        greenroom = self._greenroom
+        workspaces = greenroom.workspaces.get()
+        if self._new is not None:
+            await workspaces.begin(self.id, greenroom.user_id, self._new)
+            self._new = None
+        async with workspaces.opened(self.id, greenroom.user_id) as sandboxes:
+            yield sandboxes
+
     async def _ask(self, after: int, seen: dict[str, int], wait_s: float) -> Batch:
         greenroom = self._greenroom
         return await greenroom.sessions.follow(self.id, greenroom.user_id, after=after, seen=seen, wait_s=wait_s)
@@ -98,6 +153,7 @@ class Greenroom:
     sessions: RemoteSessions = field(repr=False)
     user_id: str
     model: str
+    workspaces: WorkspacesOnDemand = field(repr=False)
     new_id: NewId = field(repr=False)
 
     async def session(
@@ -112,4 +168,5 @@ class Greenroom:
 
     def close(self) -> None:
         """Disconnect from the cluster. Sessions and their turns go on."""
+        self.workspaces.close()
         _ray.shutdown()

@@ -6,15 +6,17 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar, cast
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar, cast
 
 import ray
 
-from .core.errors import GreenroomError, MemoryUnavailable, SandboxUnavailable
+from .core.errors import GreenroomError, LeaseEnded, MemoryUnavailable, SandboxLost, SandboxUnavailable
 from .memory.base import Memory, Recollection
 from .ray_errors import UNMET, ActorGone, translated
 from .register import MEMORY, SANDBOX_PREFIX, HeadAway, NotRegistered, Register
 from .sandbox.base import CopyResult, ExecResult, FileInfo, FileSlice, FileStat, OnOutput, SandboxStatus
+from .sandbox.fence import Fence, current
 
 CALL_S = 30.0
 """Deadline of a call that has none of its own."""
@@ -31,6 +33,11 @@ HOME_S = 10.0
 """A session's sandbox is believed for so long to be where it was found: another process may have moved it since."""
 
 HOMES_MAX = 10_000
+
+AGAIN_S = 20.0
+"""A sandbox is asked for again for so long when an actor dies over it: its machine starts another one."""
+
+AGAIN_PAUSE_S = 0.25
 
 _NO_SANDBOX_ACTOR = "no sandbox actor is running on any node"
 
@@ -79,13 +86,26 @@ class RemoteMemories:
             raise MemoryUnavailable(f"the memory actor cannot be found: {error}") from error
 
 
-class RemoteSandboxes:
-    """`Sandboxes` in the sandbox actors: a session stays with the actor it met first, on its own node if it can."""
+class _Home(NamedTuple):
+    """The actor that has a session's sandbox, until when that is believed, and the lease, once it has given one."""
 
-    def __init__(self, namespace: str) -> None:
+    name: str
+    until: float
+    lease: int | None = None
+
+
+class RemoteSandboxes:
+    """`Sandboxes` in the sandbox actors: a session stays with the actor it met first, on its own node if it can.
+
+    A call goes in the name of an epoch, where there is one, and for a lease: see `sandbox/fence.py`. `wait_s` is how
+    long an actor lets a session wait for a place.
+    """
+
+    def __init__(self, namespace: str, *, wait_s: float = 30.0) -> None:
         self._register = Register(namespace)
-        self._homes: dict[str, tuple[str, float]] = {}
-        """Names of actors, and until when they are believed; the longest known first."""
+        self._lease_s = wait_s + CALL_S
+        self._homes: dict[str, _Home] = {}
+        """The longest known first."""
 
     async def shell(
         self, session_id: str, command: str, *, timeout_s: float, on_output: OnOutput | None = None
@@ -93,9 +113,9 @@ class RemoteSandboxes:
         return await self._run(session_id, "shell", command, timeout_s=timeout_s, on_output=on_output)
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult:
-        return await self._run(session_id, "python", code, timeout_s=timeout_s, on_output=on_output)
+        return await self._run(session_id, "keep" if keep else "python", code, timeout_s=timeout_s, on_output=on_output)
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
         return await self._call(session_id, "read", path, offset=offset, max_bytes=max_bytes)
@@ -109,16 +129,21 @@ class RemoteSandboxes:
     async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
         return await self._call(session_id, "list", path, max_entries=max_entries)
 
+    async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None:
+        await self._call(session_id, "remove", path, recursive=recursive)
+
     async def holds(self, session_id: str) -> bool:
         return await self._holder(session_id) is not None
 
     async def copy(self, source: str, target: str) -> CopyResult:
         holder = await self._holder(source)
-        if holder is None:
+        if holder is None and not await self._all():
             return CopyResult()
+        if holder is None:
+            holder = await self._home(target)  # what is kept of it can be fetched anywhere
         for session_id in (source, target):
             self._settle(session_id, holder)
-        return await self._call(source, "copy", target)
+        return await self._ask(holder, "copy", source, target)
 
     async def _holder(self, session_id: str) -> str | None:
         """The actor that has the session's sandbox, by asking every one. Raises when one does not answer."""
@@ -154,7 +179,7 @@ class RemoteSandboxes:
 
     async def release(self, session_id: str) -> None:
         """Wherever it is: another process may have leased it."""
-        home, _ = self._homes.pop(session_id, (None, 0.0))
+        home = self._homes.pop(session_id, _Home("", 0.0)).name
         try:
             actors = await self._all()
         except SandboxUnavailable:
@@ -185,52 +210,102 @@ class RemoteSandboxes:
     async def _run(
         self, session_id: str, kind: str, text: str, *, timeout_s: float, on_output: OnOutput | None
     ) -> ExecResult:
+        async def once(home: _Home) -> ExecResult:
+            return await self._run_at(home, session_id, kind, text, timeout_s=timeout_s, on_output=on_output)
+
+        return await self._leased(session_id, once)
+
+    async def _run_at(
+        self, home: _Home, session_id: str, kind: str, text: str, *, timeout_s: float, on_output: OnOutput | None
+    ) -> ExecResult:
         """Output comes through a generator; a cancel here is told to the actor, which kills what runs."""
-        name = await self._home(session_id)
         call_id = uuid.uuid4().hex
-        actor: Any = None
+        actor = await self._found(home.name)
+        options = {"timeout_s": timeout_s, "stream": on_output is not None, "fence": _fence(home)}
         try:
             async with translated(ActorGone):
-                actor = await self._actor(name)
-                async for reference in actor.run.remote(
-                    call_id, session_id, kind, text, timeout_s=timeout_s, stream=on_output is not None
-                ):
+                async for reference in actor.run.remote(call_id, session_id, kind, text, **options):
                     item = await reference
                     if isinstance(item, ExecResult):
                         return item
                     if on_output is not None:
                         on_output(item)
         except asyncio.CancelledError:
-            if actor is not None:
-                actor.stop.remote(call_id)
+            actor.stop.remote(call_id)
             raise
         except ActorGone as error:
-            self._forget(name)
-            raise SandboxUnavailable(error.message) from error
-        raise SandboxUnavailable(f"{name} gave no result")
+            self._forget(home.name)
+            raise SandboxLost(error.message) from error
+        raise SandboxLost(f"{home.name} gave no result")
 
     async def _call(self, session_id: str, method: str, *args: Any, **kwargs: Any) -> Any:
-        name = await self._home(session_id)
+        return await self._leased(
+            session_id,
+            lambda home: self._ask(home.name, method, session_id, *args, **kwargs, fence=_fence(home)),
+        )
+
+    async def _ask(self, name: str, method: str, *args: Any, **kwargs: Any) -> Any:
+        actor = await self._found(name)
         try:
             async with translated(ActorGone), asyncio.timeout(CALL_S):
-                return await getattr(await self._actor(name), method).remote(session_id, *args, **kwargs)
+                return await getattr(actor, method).remote(*args, **kwargs)
         except TimeoutError as error:
-            raise SandboxUnavailable(f"{name} does not answer") from error
+            raise SandboxLost(f"{name} does not answer") from error
         except ActorGone as error:
             self._forget(name)
-            raise SandboxUnavailable(error.message) from error
+            raise SandboxLost(error.message) from error
 
-    async def _home(self, session_id: str) -> str:
+    async def _leased(self, session_id: str, call: Callable[[_Home], Awaitable[T]]) -> T:
+        """Call for the lease that the session has; once more for a new one, when it turns out to have ended."""
+        home = await self._home(session_id)
+        try:
+            return await call(home)
+        except LeaseEnded:
+            if self._homes.get(session_id) is home:
+                del self._homes[session_id]
+        return await call(await self._home(session_id))
+
+    async def _home(self, session_id: str) -> _Home:
+        """Where the session has a sandbox, with its lease. An actor that dies over it has done nothing else yet."""
+        give_up = time.monotonic() + AGAIN_S
+        while True:
+            home = await self._place(session_id)
+            if home.lease is not None:
+                return home
+            try:
+                return await self._lease(session_id, home)
+            except ActorGone as error:
+                self._forget(home.name)
+                if time.monotonic() + AGAIN_PAUSE_S > give_up:
+                    raise SandboxUnavailable(error.message) from error
+            await asyncio.sleep(AGAIN_PAUSE_S)
+
+    async def _lease(self, session_id: str, home: _Home) -> _Home:
+        call_id = uuid.uuid4().hex
+        actor = await self._actor(home.name)
+        try:
+            async with translated(ActorGone), asyncio.timeout(self._lease_s):
+                lease = await actor.lease.remote(call_id, session_id, fence=_fence(home))
+        except (asyncio.CancelledError, TimeoutError) as error:
+            actor.stop.remote(call_id)  # nobody waits for a place in its name any more
+            if isinstance(error, TimeoutError):
+                raise SandboxUnavailable(f"{home.name} does not answer") from error
+            raise
+        held = home._replace(lease=lease)
+        if self._homes.get(session_id) is home:
+            self._homes[session_id] = held
+        return held
+
+    async def _place(self, session_id: str) -> _Home:
         known = self._homes.get(session_id)
-        if known is not None and time.monotonic() < known[1]:
-            return known[0]
-        name = known[0] if known is not None and await self._still_at(known[0], session_id) else None
+        if known is not None and time.monotonic() < known.until:
+            return known
+        name = known.name if known is not None and await self._still_at(known.name, session_id) else None
         name = name or await self._choose(session_id)
         now = self._homes.get(session_id)
         if now is not None and now is not known:
-            return now[0]  # another call found it meanwhile
-        self._settle(session_id, name)
-        return name
+            return now  # another call found it meanwhile
+        return self._settle(session_id, name)
 
     async def _still_at(self, name: str, session_id: str) -> bool:
         try:
@@ -240,11 +315,12 @@ class RemoteSandboxes:
             return False
         return await self._says_it_holds(name, actor, session_id)
 
-    def _settle(self, session_id: str, name: str) -> None:
+    def _settle(self, session_id: str, name: str) -> _Home:
         self._homes.pop(session_id, None)
-        self._homes[session_id] = (name, time.monotonic() + HOME_S)
+        home = self._homes[session_id] = _Home(name, time.monotonic() + HOME_S)
         while len(self._homes) > HOMES_MAX:
             del self._homes[next(iter(self._homes))]
+        return home
 
     async def _choose(self, session_id: str) -> str:
         """Where the session has a sandbox already; else this machine's; else one that the session's id picks."""
@@ -298,6 +374,14 @@ class RemoteSandboxes:
         except HeadAway as error:
             raise SandboxUnavailable(f"no sandbox actor can be found: {error}") from error
 
+    async def _found(self, name: str) -> Any:
+        """Its handle. Raises SandboxUnavailable: nothing was asked of it yet."""
+        try:
+            return await self._actor(name)
+        except ActorGone as error:
+            self._forget(name)
+            raise SandboxUnavailable(error.message) from error
+
     async def _actor(self, name: str) -> Any:
         try:
             return await self._register.find(name)
@@ -307,7 +391,11 @@ class RemoteSandboxes:
     def _forget(self, name: str) -> None:
         """The actor is gone: sessions that had a sandbox there get a new one, maybe elsewhere."""
         self._register.doubt(name)
-        self._homes = {session_id: home for session_id, home in self._homes.items() if home[0] != name}
+        self._homes = {session_id: home for session_id, home in self._homes.items() if home.name != name}
+
+
+def _fence(home: _Home) -> Fence:
+    return replace(current(), lease=home.lease)
 
 
 def _own_node() -> str:

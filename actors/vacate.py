@@ -24,6 +24,9 @@ from .register import (
 
 POLL_S = 0.25
 CALL_S = 5.0
+SAVE_S = 30.0
+"""The workspaces of a machine have at least so long to be saved, also when time is up."""
+
 
 _ray: Any = ray
 _REASONS: Any = autoscaler_pb2
@@ -55,7 +58,7 @@ async def vacate(settings: Settings, node_id: str, *, within_s: float) -> Vacate
         for name in await _on(node_id, register, (DIRECTORY, MEMORY)):
             await _restart(await register.find(name))
         for name in await register.names(SANDBOX_PREFIX + node_id):
-            end_actor(await register.find(name))
+            await _give_up(await register.find(name), max(SAVE_S, begun + within_s - time.monotonic()))
     except (HeadAway, NotRegistered) as error:
         raise UnavailableError(f"the machine could not be emptied: {error}") from error
     return Vacated(hosts, left, time.monotonic() - begun)
@@ -87,6 +90,16 @@ async def _on(node_id: str, register: Register, names: tuple[str, ...]) -> tuple
     async with asyncio.TaskGroup() as group:
         asked = {name: group.create_task(ask(name)) for name in names}
     return tuple(name for name, task in asked.items() if task.result())
+
+
+async def _give_up(sandboxes: Any, within_s: float) -> None:
+    """End a machine's sandboxes once their workspaces are kept for the next sandboxes of their sessions."""
+    try:
+        async with translated(UnavailableError), asyncio.timeout(within_s):
+            await sandboxes.drain.remote()
+    except (GreenroomError, TimeoutError):
+        pass  # what was not kept by now is lost, and said to be
+    end_actor(sandboxes)
 
 
 async def _restart(actor: Any) -> None:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from . import workspace_cli
+from .model_server import model_server
+
 if TYPE_CHECKING:
     from actors.core.settings import Settings
 
@@ -22,6 +25,9 @@ app = typer.Typer(
 
 sandbox = typer.Typer(help="Make ready and try out what tool code runs in.", no_args_is_help=True)
 app.add_typer(sandbox, name="sandbox")
+app.command("exec")(workspace_cli.execute)
+app.add_typer(workspace_cli.files, name="files")
+app.command("model-server")(model_server)
 
 Home = Annotated[
     Path | None,
@@ -200,7 +206,7 @@ def drain_node(
 
 Backend = Annotated[
     str | None,
-    typer.Option(help="bubblewrap, docker or auto.  [default: $GREENROOM_SANDBOX]", show_default=False),
+    typer.Option(help="bubblewrap, docker, gvisor or auto.  [default: $GREENROOM_SANDBOX]", show_default=False),
 ]
 
 

@@ -11,7 +11,7 @@ from actors.sandbox.base import Capability
 from actors.sandbox.unavailable import STRONGER
 from actors.store.migrate import HEAD, installed_revision
 from actors.wiring.models import DEMO, model_source, open_llm
-from actors.wiring.sandbox import docker_version, required_level, sandbox_backend
+from actors.wiring.sandbox import docker_version, gvisor_version, required_level, sandbox_backend
 from actors.wiring.store import database_address
 
 from .finding import Finding
@@ -65,6 +65,16 @@ def docker(settings: Settings) -> Finding:
     return Finding("Docker", "fine", f"not used; there would have to be {found}")
 
 
+def gvisor(settings: Settings) -> Finding:
+    """Whether there is a `runsc`. Nobody needs it where another backend is used."""
+    found, fix = gvisor_version()
+    if not fix:
+        return Finding("gVisor", "fine", found)
+    if settings.sandbox == "gvisor" or settings.sandbox_min_level == "gvisor":
+        return Finding("gVisor", "weak", f"missing: {found}", fix)
+    return Finding("gVisor", "fine", f"not used; there would have to be {found}")
+
+
 def database(settings: Settings) -> list[Finding]:
     return asyncio.run(_database(settings))
 
@@ -109,4 +119,4 @@ async def _model(settings: Settings) -> list[Finding]:
     return [Finding("Model", "fine", f"{source} lists {len(models)} models; the default is {llm.default_model}")]
 
 
-CHECKS = (sandbox, docker, database, model)
+CHECKS = (sandbox, docker, gvisor, database, model)

@@ -8,8 +8,8 @@ from serve_app.app import APP, DEPLOYMENT
 
 BUILDER = "serve_app.app:build"
 
-_NOT_TOLD = {"database_url"}
-"""It may hold a password, and whoever may ask Serve is told its configuration. The builder reads it where it runs."""
+_NOT_TOLD = {"database_url", "budget_redis_url"}
+"""They may hold passwords, and whoever may ask Serve is told its configuration. The builder reads them itself."""
 
 
 def serve_config(settings: Settings, *, replicas: int, resource: str | None = None) -> dict[str, Any]:

@@ -6,10 +6,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from actors.wiring.limits import sandbox_limits
+
 from . import problems
 from .auth import KeyGate
 from .middleware import JSON_OVERHEAD, Border
-from .routes import approvals, chat, events, fork, health, inbox, models, orders, page, sessions, turns
+from .routes import approvals, chat, commands, events, files, fork, health, inbox, models, orders, page, sessions, turns
 from .services import Services
 
 PROBLEM_SCHEMA = "#/components/schemas/Problem"
@@ -21,7 +23,7 @@ Every POST may carry an `Idempotency-Key`. Where a request makes something (a me
 and body again make nothing new: a turn that runs is waited for or followed, one that has ended is answered as it was,
 with `Idempotency-Replayed: true`. The same key with another body is 422 `idempotency_key_reused`. A request that was
 refused did not use its key up. Keys belong to the user and the route, and are known for as long as what they made is in
-the journal. The other POSTs may be repeated by their nature, with a key or without.
+the journal. Other POSTs may be repeated by their nature, with a key or without; but `…/exec` may not, and refuses keys.
 
 Errors are problem documents (RFC 9457) whose `code` is stable. Money is whole micro-dollars, times are RFC 3339 in UTC.
 Sign in with the button *Authorize*: the key is in the file `admin.key` of the home folder.
@@ -39,7 +41,7 @@ def create_api(services: Services) -> FastAPI:
         swagger_ui_parameters={"persistAuthorization": True},
     )
     app.state.services = services
-    for module in (chat, sessions, inbox, orders, fork, events, turns, approvals, models, health):
+    for module in (chat, sessions, inbox, orders, fork, events, turns, approvals, commands, files, models, health):
         app.include_router(module.router)
     page.mount(app)
     problems.install(app)
@@ -50,6 +52,7 @@ def create_api(services: Services) -> FastAPI:
         clock=services.clock,
         new_id=services.new_id,
         max_body_bytes=services.settings.message_max_bytes * JSON_OVERHEAD,
+        max_file_bytes=sandbox_limits(services.settings).file_bytes,
     )
     _describe_problems(app)
     return app

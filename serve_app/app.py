@@ -67,6 +67,7 @@ def build_asgi(parts: ApiParts, process: str) -> FastAPI:
         new_id=parts.new_id,
         sessions=parts.sessions,
         sandboxes=parts.sandboxes,
+        workspaces=parts.workspaces,
         book=parts.book,
         approvals=parts.approvals,
         keys=parts.keys,
@@ -150,8 +151,15 @@ class Checks:
 
     async def check_model(self) -> CheckResult:
         # Not asked over the network: a gateway that is down must not take every replica out of service.
-        source = model_source(self._parts.settings)
-        return CheckResult("model", "healthy", f"{self._parts.llm.default_model} at {source}")
+        message = f"{self._parts.llm.default_model} at {model_source(self._parts.settings)}"
+        try:
+            async with asyncio.timeout(health.CHECK_S / 2):
+                impaired = (await self._parts.sessions.directory.status()).impaired
+        except (TimeoutError, GreenroomError):
+            impaired = ()  # that the directory does not answer is said elsewhere
+        if impaired:
+            return CheckResult("model", "warning", f"{message}; failing, and left alone: {', '.join(impaired)}")
+        return CheckResult("model", "healthy", message)
 
 
 class Scrape:

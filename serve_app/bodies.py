@@ -140,3 +140,26 @@ class ForkRequest(_Request):
 class DecisionRequest(_Request):
     decision: Decision = Field(description="`deny` tells the model that a person did not allow it.")
     reason: Text | None = Field(None, max_length=2000, description="The model reads it when the call is denied.")
+
+
+class ExecRequest(_Request):
+    command: Text | None = Field(
+        None, min_length=1, description="A command line for `sh -c`.", examples=["wc -l *.csv | sort -n"]
+    )
+    python: Text | None = Field(
+        None, min_length=1, description="In place of it: a Python program, for a fresh interpreter.", examples=[None]
+    )
+    timeout_s: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="It is killed after so many seconds; by default, and at most, what the server allows a command.",
+        examples=[60],
+    )
+    stream: bool = Field(default=False, description="Answer with server-sent events.")
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        if (self.command is None) == (self.python is None):
+            raise ValueError("give either `command` or `python`")
+        return self

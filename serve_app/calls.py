@@ -7,6 +7,7 @@ name a class.
 
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypedDict
 from urllib.parse import quote
@@ -20,6 +21,9 @@ Json: TypeAlias = dict[str, Any]
 
 OnBusy: TypeAlias = Literal["enqueue", "reject", "interrupt", "steer"]
 
+OnOutput: TypeAlias = Callable[[str], None]
+"""Called with what a command prints, as it comes."""
+
 TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
 """Types of the event that ends a turn."""
 
@@ -31,13 +35,15 @@ _ERRORS: dict[str, type[GreenroomError]] = {
     for error in (
         *(GreenroomError, errors.InvalidInput, errors.UnknownModel, errors.MessageTooLarge, errors.CursorExpired),
         *(errors.IdempotencyKeyReused, errors.Unauthenticated, errors.Forbidden),
+        *(errors.InvalidPath, errors.FileTooLarge, errors.RangeNotSatisfiable, errors.PolicyRefusal),
+        *(errors.NoSuchFile, errors.WorkspaceConflict),
         *(errors.NotFoundError, errors.SessionNotFound, errors.TurnNotFound),
         *(errors.MessageNotFound, errors.ApprovalNotFound),
         *(errors.ConflictError, errors.Fenced, errors.NotHere, errors.SessionExists, errors.SessionBusy),
         *(errors.MessageNotWaiting, errors.ApprovalNotPending),
         *(errors.LimitError, errors.TurnLimit, errors.AtCapacity, errors.InboxFull),
         *(UnavailableError, errors.ModelUnavailable, errors.ModelProtocolError, errors.ModelRefused),
-        *(errors.SandboxUnavailable, errors.MemoryUnavailable, errors.StoreUnavailable),
+        *(errors.SandboxUnavailable, errors.SandboxLost, errors.MemoryUnavailable, errors.StoreUnavailable),
         *(errors.SessionLost, errors.Draining),
     )
 }
@@ -52,6 +58,8 @@ class Call:
     method: str
     path: str
     body: Json | None = None
+    content: bytes | None = None
+    """A body that is no JSON."""
     query: dict[str, str | int] = field(default_factory=dict[str, str | int])
     headers: dict[str, str] = field(default_factory=dict[str, str])
     repeatable: bool = False
@@ -183,6 +191,59 @@ def read(path: str, **query: str | int | None) -> Call:
 
 def approvals(options: ApprovalFilter) -> Call:
     return Call("GET", "/api/v1/approvals", query=given(**options), repeatable=True)
+
+
+# The workspace --------------------------------------------------------------------------------------
+
+
+class ExecOptions(TypedDict, total=False):
+    """Either a `command` for `sh -c`, or a `python` program; killed after `timeout_s`."""
+
+    command: str | None
+    python: str | None
+    timeout_s: float | None
+
+
+def execute(session_id: str, options: ExecOptions) -> Call:
+    """Never sent twice: nobody would know whether it ran. As a stream, which has a heartbeat however long it takes."""
+    body = {**given(**options), "stream": True}
+    return Call("POST", path_of("sessions", session_id, "/exec"), body=body, headers=dict(_SSE))
+
+
+def file_list(session_id: str, path: str, limit: int) -> Call:
+    query = given(path=path or None, limit=limit)
+    return Call("GET", path_of("sessions", session_id, "/files"), query=query, repeatable=True)
+
+
+def file(method: Literal["GET", "PUT"], session_id: str, path: str, data: bytes | None = None) -> Call:
+    return Call(method, path_of("sessions", session_id, f"/files/{_quoted(path)}"), content=data, repeatable=True)
+
+
+def removal(session_id: str, path: str, *, recursive: bool) -> Call:
+    # Not sent again: a second time it is not found, which nobody could tell from a file that never was.
+    query: dict[str, str | int] = {"recursive": "true"} if recursive else {}
+    return Call("DELETE", path_of("sessions", session_id, f"/files/{_quoted(path)}"), query=query)
+
+
+def _quoted(path: str) -> str:
+    # Clients take `.` and `..` out of an address before they send it, and another file would be meant.
+    if {".", ".."} & set(path.split("/")):
+        raise errors.InvalidPath("a path has no . and no .. in it; it is relative to the workspace")
+    return quote(path, safe="/")
+
+
+def content_of(response: httpx.Response) -> bytes:
+    """The bytes of a good answer."""
+    if response.is_error:
+        raise error_from(response.status_code, response.content)
+    return response.content
+
+
+def ending_of(event: str, data: Json) -> Json | None:
+    """The result that this frame of a command's stream holds; None of any other frame. Raises what it tells."""
+    if event == "error":
+        raise told_in_stream(data)
+    return {name: value for name, value in data.items() if name != "type"} if event == "result" else None
 
 
 def session_stream(session_id: str, after: int) -> Call:

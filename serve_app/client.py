@@ -25,9 +25,10 @@ from .calls import (
     read,
 )
 from .exchange import AsyncExchange, Exchange
+from .workspace_client import AsyncWorkspaceCalls, WorkspaceCalls
 
 
-class Client:
+class Client(WorkspaceCalls):
     """Blocking client; use it as a context manager or call `close`. Safe to share between threads."""
 
     def __init__(
@@ -155,7 +156,7 @@ class Client:
         self.close()
 
 
-class AsyncClient:
+class AsyncClient(AsyncWorkspaceCalls):
     """The same for asyncio. Closing an iterator of `stream` ends the connection, not the turn: `cancel` does."""
 
     def __init__(

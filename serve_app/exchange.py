@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, closing
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from httpx_sse import EventSource, ServerSentEvent, SSEError
 
 from actors.core.errors import GreenroomError, UnavailableError
 
-from .calls import Call, Item, Json, answer_of, error_from
+from .calls import Call, Item, Json, OnOutput, answer_of, ending_of, error_from
 from .resuming import Place, Repeats, unconfirmed
 
 _ANSWER = httpx.Timeout(10.0, read=330.0)  # a JSON chat answers when its turn ends, within `chat_wait_s`
@@ -56,7 +56,7 @@ class Exchange:
         while not place.done:
             broke: Exception | None = None
             try:
-                with closing(self._frames(place)) as frames:
+                with closing(self._frames(place.call(), place.over)) as frames:
                     for sse in frames:
                         if (item := place.take(sse)) is not None:
                             yield item
@@ -67,15 +67,26 @@ class Exchange:
             if not place.done:
                 time.sleep(place.delay_after(broke))
 
-    def _frames(self, place: Place) -> Generator[ServerSentEvent, None, None]:
+    def run(self, call: Call, on_output: OnOutput | None) -> Json:
+        """A command, once: its result, and what it prints as it comes. It is killed when this is broken off."""
         try:
-            response = self._http.send(_request(self._http, place.call(), _STREAM), stream=True)
+            with closing(self._frames(call, lambda _: False)) as frames:
+                for sse in frames:
+                    if (result := _taken(sse, on_output)) is not None:
+                        return result
+        except httpx.TransportError as error:
+            raise _cut_off(error) from error
+        raise _cut_off(None)
+
+    def _frames(self, call: Call, over: Callable[[httpx.Response], bool]) -> Generator[ServerSentEvent, None, None]:
+        try:
+            response = self._http.send(_request(self._http, call, _STREAM), stream=True)
         except httpx.ConnectError as error:
             raise _unreachable(self._http.base_url, error) from error
         try:
             if response.is_error:
                 raise error_from(response.status_code, response.read())
-            if not place.over(response):
+            if not over(response):
                 yield from EventSource(response).iter_sse()
         except SSEError as error:
             raise GreenroomError(f"The server did not answer with a stream: {error}") from error
@@ -122,7 +133,7 @@ class AsyncExchange:
         while not place.done:
             broke: Exception | None = None
             try:
-                async with aclosing(self._frames(place)) as frames:
+                async with aclosing(self._frames(place.call(), place.over)) as frames:
                     async for sse in frames:
                         if (item := place.take(sse)) is not None:
                             yield item
@@ -133,15 +144,27 @@ class AsyncExchange:
             if not place.done:
                 await asyncio.sleep(place.delay_after(broke))
 
-    async def _frames(self, place: Place) -> AsyncGenerator[ServerSentEvent, None]:
+    async def run(self, call: Call, on_output: OnOutput | None) -> Json:
         try:
-            response = await self._http.send(_request(self._http, place.call(), _STREAM), stream=True)
+            async with aclosing(self._frames(call, lambda _: False)) as frames:
+                async for sse in frames:
+                    if (result := _taken(sse, on_output)) is not None:
+                        return result
+        except httpx.TransportError as error:
+            raise _cut_off(error) from error
+        raise _cut_off(None)
+
+    async def _frames(
+        self, call: Call, over: Callable[[httpx.Response], bool]
+    ) -> AsyncGenerator[ServerSentEvent, None]:
+        try:
+            response = await self._http.send(_request(self._http, call, _STREAM), stream=True)
         except httpx.ConnectError as error:
             raise _unreachable(self._http.base_url, error) from error
         try:
             if response.is_error:
                 raise error_from(response.status_code, await response.aread())
-            if not place.over(response):
+            if not over(response):
                 async for sse in EventSource(response).aiter_sse():
                     yield sse
         except SSEError as error:
@@ -151,6 +174,21 @@ class AsyncExchange:
 
     async def aclose(self) -> None:
         await self._http.aclose()
+
+
+def _taken(sse: ServerSentEvent, on_output: OnOutput | None) -> Json | None:
+    """The result of a command, when this frame holds it."""
+    if not sse.data:
+        return None  # `retry:` alone comes as a frame too
+    data: Json = sse.json()
+    if sse.event == "output" and on_output is not None:
+        on_output(data["text"])
+    return ending_of(sse.event, data)
+
+
+def _cut_off(error: Exception | None) -> UnavailableError:
+    why = f" ({error or type(error).__name__})" if error is not None else ""
+    return UnavailableError(f"The connection broke while the command ran{why}: it was killed, or had just ended.")
 
 
 def _unanswered(base_url: object, error: httpx.TransportError, call: Call, repeats: Repeats) -> UnavailableError:
@@ -180,5 +218,11 @@ def _is_loopback(url: str) -> bool:
 
 def _request(http: httpx.Client | httpx.AsyncClient, call: Call, timeout: httpx.Timeout = _ANSWER) -> httpx.Request:
     return http.build_request(
-        call.method, call.path, json=call.body, params=call.query or None, headers=call.headers, timeout=timeout
+        call.method,
+        call.path,
+        json=call.body,
+        content=call.content,
+        params=call.query or None,
+        headers=call.headers,
+        timeout=timeout,
     )

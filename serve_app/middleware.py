@@ -31,6 +31,8 @@ _SECURITY = {
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_FILE = re.compile(r"/api/v1/sessions/[^/]+/files/.*", re.DOTALL)
+"""What is put there is a file as it is, and no JSON."""
 
 JSON_OVERHEAD = 8
 """A character of a message may take so many bytes of JSON; beyond that a body cannot be a valid message."""
@@ -39,11 +41,12 @@ JSON_OVERHEAD = 8
 class Border:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp, *, clock: Clock, new_id: NewId, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, clock: Clock, new_id: NewId, max_body_bytes: int, max_file_bytes: int) -> None:
         self._app = app
         self._clock = clock
         self._new_id = new_id
         self._max_body_bytes = max_body_bytes
+        self._max_file_bytes = max_file_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,19 +76,20 @@ class Border:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, answer: "_Answer") -> None:
         request_id, path = scope["request_id"], scope["path"]
         refusal: Response | None = None
+        limit, too_large = self._limit(scope)
         try:
             length = Headers(scope=scope).get("content-length")
             if length is not None and not _NUMBER.fullmatch(length):
                 refusal = problem(request_id, path, code="malformed", detail="Content-Length is no number")
-            elif int(length or 0) > self._max_body_bytes:
+            elif int(length or 0) > limit:
                 raise BodyTooLarge
             else:
-                await self._app(scope, self._limited(receive), send)
+                await self._app(scope, _limited(receive, limit), send)
         except BodyTooLarge:
             if answer.status is not None:
                 raise
-            detail = f"the body is larger than {self._max_body_bytes:,} bytes"
-            refusal = problem(request_id, path, code="message_too_large", detail=detail)
+            detail = f"the body is larger than {limit:,} bytes"
+            refusal = problem(request_id, path, code=too_large, detail=detail)
         except Exception:  # the ASGI border: the server logs it, the client gets a document and no traceback
             if answer.status is None:
                 failure = problem(request_id, path, code="internal", detail="an internal error; the log says more")
@@ -94,18 +98,11 @@ class Border:
         if refusal is not None:
             await refusal(scope, receive, send)
 
-    def _limited(self, receive: Receive) -> Receive:
-        received = 0
-
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_body_bytes:
-                raise BodyTooLarge
-            return message
-
-        return limited
+    def _limit(self, scope: Scope) -> tuple[int, str]:
+        """Bytes that a body may have, and the code of the refusal of one that has more."""
+        if scope["method"] == "PUT" and _FILE.fullmatch(route_path(scope)):
+            return self._max_file_bytes, "file_too_large"
+        return self._max_body_bytes, "message_too_large"
 
     def _count(self, scope: MutableMapping[str, Any], method: str, answer: "_Answer") -> None:
         # The route's template and not the path, known methods only: strangers must not make series.
@@ -116,6 +113,20 @@ class Border:
         telemetry.REQUESTS.labels(name, method, status).inc()
         if not answer.streamed:
             telemetry.REQUEST_SECONDS.labels(method, status).observe(self._clock.monotonic() - answer.started)
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    received = 0
+
+    async def limited() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise BodyTooLarge
+        return message
+
+    return limited
 
 
 @dataclass(slots=True)

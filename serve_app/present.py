@@ -11,7 +11,7 @@ from actors.core.events import ApprovalExpired, ApprovalResolved, MessageAccepte
 from actors.core.messages import Usage
 from actors.core.money import MICROS_PER_USD
 from actors.llm.base import ModelInfo
-from actors.sandbox.base import CopyResult
+from actors.sandbox.base import CopyResult, ExecResult, FileInfo
 
 from .schemas import (
     Accepted,
@@ -20,6 +20,8 @@ from .schemas import (
     CopiedOut,
     CostOut,
     ErrorOut,
+    ExecOut,
+    FileOut,
     ForkOut,
     InboxEntry,
     ModelOut,
@@ -184,6 +186,20 @@ def approval(row: ApprovalRow) -> ApprovalOut:
 
 def _at(moment: datetime | None) -> str | None:
     return None if moment is None else rfc3339(moment)
+
+
+def executed(result: ExecResult) -> ExecOut:
+    return ExecOut(
+        verdict=result.verdict,
+        exit_code=result.exit_code,
+        output=result.output,
+        truncated=result.truncated,
+        wall_s=round(result.wall_s, 3),
+    )
+
+
+def file(info: FileInfo) -> FileOut:
+    return FileOut(path=info.path, type="folder" if info.is_dir else "file", size_bytes=info.size_bytes)
 
 
 def model(info: ModelInfo) -> ModelOut:

@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from actors.core.errors import GreenroomError, InputError
+from actors.core.errors import BudgetExceeded, GreenroomError, InputError
 from actors.core.text import mended_json
 
 STATUS: dict[str, int] = {
@@ -19,13 +19,19 @@ STATUS: dict[str, int] = {
     "message_too_large": 413,
     "cursor_expired": 410,
     "idempotency_key_reused": 422,
+    "invalid_path": 400,
+    "file_too_large": 413,
+    "range_not_satisfiable": 416,
     "forbidden": 403,
+    "policy_refused": 403,
+    "account_suspended": 403,
     "unauthenticated": 401,
     "not_found": 404,
     "session_not_found": 404,
     "turn_not_found": 404,
     "message_not_found": 404,
     "approval_not_found": 404,
+    "file_not_found": 404,
     "conflict": 409,
     "fenced": 503,
     "not_here": 503,
@@ -33,8 +39,11 @@ STATUS: dict[str, int] = {
     "session_busy": 409,
     "message_not_waiting": 409,
     "approval_not_pending": 409,
+    "workspace_conflict": 409,
+    "hold_conflict": 409,
     "limit_reached": 429,
     "turn_limit": 422,
+    "budget_exceeded": 402,
     "inbox_full": 429,
     "at_capacity": 503,
     "unavailable": 503,
@@ -42,8 +51,10 @@ STATUS: dict[str, int] = {
     "model_protocol_error": 502,
     "model_refused": 502,
     "sandbox_unavailable": 503,
+    "sandbox_lost": 503,
     "memory_unavailable": 503,
     "store_unavailable": 503,
+    "ledger_unavailable": 503,
     "session_lost": 503,
     "draining": 503,
     "recovery_limit": 500,
@@ -109,8 +120,11 @@ def _respond(request: Request, **members: Any) -> Response:
 
 
 def told_of(error: GreenroomError) -> dict[str, Any]:
-    """Details that clients get: all of an error about the input; of others ids alone, as more may name our insides."""
-    if isinstance(error, InputError):
+    """Details that clients get: all of an error about the input, and of a budget that is the user's own.
+
+    Of others ids alone, as more may name our insides.
+    """
+    if isinstance(error, InputError | BudgetExceeded):
         return error.details
     return {name: value for name, value in error.details.items() if name in _IDS}
 

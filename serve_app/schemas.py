@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from actors.agent.approval_book import ApprovalStatus
 from actors.core.events import Decision, OnBusy
+from actors.sandbox.base import Verdict
 
 SessionStatus: TypeAlias = Literal["idle", "running", "waiting", "paused"]
 TurnStatus: TypeAlias = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
@@ -176,6 +177,34 @@ class TurnOut(BaseModel):
     cost: CostOut
     created_at: str
     finished_at: str | None
+
+
+class ExecOut(BaseModel):
+    """How a command ended. One that ended badly, or was not allowed, is an answer and no error."""
+
+    verdict: Verdict = Field(
+        description="`policy`: it was not run, and `output` says why. `ok` and `nonzero` ended by themselves."
+    )
+    exit_code: int | None = Field(description="As a shell has it: 128 and the signal's number; null when it has none.")
+    output: str = Field(
+        description="What it printed, stdout and stderr together; of much the head and the tail.", examples=["42\n"]
+    )
+    truncated: bool = Field(description="`output` is not all.")
+    wall_s: float = Field(description="Seconds.", examples=[0.012])
+
+
+class FileOut(BaseModel):
+    """A regular file or a folder; links and other things are not listed."""
+
+    path: str = Field(description="Relative to the workspace.", examples=["data/table.csv"])
+    type: Literal["file", "folder"]
+    size_bytes: int = Field(examples=[1234])
+
+
+class FileList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[FileOut]
+    truncated: bool = Field(description="There is more: ask for one folder with `path`, or for more with `limit`.")
 
 
 class ModelOut(BaseModel):

@@ -1,5 +1,6 @@
 """What the routes use, as Protocols and plain values: filled by `app.py` in a cluster, by a test in one process."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -7,6 +8,7 @@ from typing import Literal, TypeAlias
 from actors.agent.approval_book import ApprovalBook
 from actors.agent.book import SessionBook
 from actors.agent.sessions import Sessions
+from actors.agent.workspaces import Workspaces
 from actors.core.clock import Clock
 from actors.core.ids import NewId
 from actors.core.settings import Settings
@@ -15,6 +17,8 @@ from actors.sandbox.base import Sandboxes
 from actors.security.keys import ApiKeys
 
 from .idempotency import Underway
+
+UPLOADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Services:
     new_id: NewId
     sessions: Sessions
     sandboxes: Sandboxes
+    workspaces: Workspaces
     book: SessionBook
     approvals: ApprovalBook
     keys: ApiKeys
@@ -58,3 +63,5 @@ class Services:
     """What metrics call this process."""
     scrape: Scrape = field(default=_nothing)
     underway: Underway = field(default_factory=Underway)
+    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
+    """Guards the memory of this process: so many large files are taken at once."""

@@ -9,16 +9,25 @@ settings.load_profile("greenroom")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without-gvisor", action="store_true", help="leave out tests that need gVisor's runsc")
     parser.addoption("--without-docker", action="store_true", help="leave out tests that need a docker daemon")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--without-docker"):
-        left_out = [item for item in items if _needs_docker(item)]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+    for option, needs in (("--without-docker", _needs_docker), ("--without-gvisor", _needs_gvisor)):
+        if config.getoption(option):
+            left_out = [item for item in items if needs(item)]
+            items[:] = [item for item in items if item not in left_out]
+            config.hook.pytest_deselected(items=left_out)
 
 
 def _needs_docker(item: pytest.Item) -> bool:
-    chosen = getattr(getattr(item, "callspec", None), "params", {})
-    return "dockerd" in getattr(item, "fixturenames", ()) or chosen.get("backend") == "docker"
+    return "dockerd" in getattr(item, "fixturenames", ()) or _backend(item) == "docker"
+
+
+def _needs_gvisor(item: pytest.Item) -> bool:
+    return item.path.name == "test_gvisor.py" or _backend(item) == "gvisor"
+
+
+def _backend(item: pytest.Item) -> object:
+    return getattr(getattr(item, "callspec", None), "params", {}).get("backend")

@@ -236,6 +236,7 @@ class Directory:
         # Of a session that was placed elsewhere meanwhile it has an old copy.
         resident = {s for s in status.sessions if self._places.setdefault(s, name) == name}
         host.answered(resident, draining=status.draining, now=now)
+        host.impaired = status.impaired
         if name not in self._watching:
             self._begin(self._watching, name, self._watch(name))
 
@@ -319,6 +320,7 @@ class Directory:
             silent=tuple(sorted(name for name, host in self._hosts.items() if host.silent_since is not None)),
             sessions=sum(len(host.sessions) for host in self._hosts.values()),
             leaving=tuple(sorted(name for name, host in self._hosts.items() if host.leaving)),
+            impaired=tuple(sorted({part for host in self._hosts.values() for part in host.impaired})),
         )
 
     def close(self) -> None:

@@ -61,6 +61,8 @@ class FleetStatus:
     silent: tuple[str, ...]
     sessions: int
     leaving: tuple[str, ...] = ()
+    impaired: tuple[str, ...] = ()
+    """Parts of the models that some host leaves alone for a while, as `scope:name`."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class KnownHost:
     draining: bool = False
     leaving: bool = False
     used: bool = False
+    impaired: tuple[str, ...] = ()
 
     @property
     def open(self) -> bool:

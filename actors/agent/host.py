@@ -37,6 +37,8 @@ class HostStatus:
     sessions: tuple[str, ...]
     running: int
     draining: bool
+    impaired: tuple[str, ...] = ()
+    """Parts of its models that are left alone for a while, because they failed too often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class SessionHost:
         inbox_max: int,
         idle_s: float,
         delta_interval_s: float,
+        impaired: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._journal = journal
         self._loop = loop
@@ -74,6 +77,7 @@ class SessionHost:
         self._inbox_max = inbox_max
         self._idle_s = idle_s
         self._delta_interval_s = delta_interval_s
+        self._impaired = impaired
         self._sessions: dict[str, Session] = {}
         self._arriving: dict[str, _Arriving] = {}
         self._awaited: Counter[str] = Counter()
@@ -122,7 +126,7 @@ class SessionHost:
 
     def status(self) -> HostStatus:
         running = sum(1 for session in self._sessions.values() if session.busy)
-        return HostStatus(tuple(self._sessions), running, self._draining)
+        return HostStatus(tuple(self._sessions), running, self._draining, self._impaired())
 
     async def sweep(self) -> int:
         """Passivate what was idle for too long; how many it was. Decide what nobody decided in time."""

@@ -67,6 +67,10 @@ class TurnLoop:
             self._failed(log, turn, Failure("internal", "an internal error; the server's log says more"))
         await log.flush()
 
+    async def admit(self, log: SessionLog, model: str) -> None:
+        """Before a message is taken: raises what its first model call would be refused for, if that is known."""
+        await self._model.admit(log.state.user_id, log.state.session_id, model)
+
     def recover(self, log: SessionLog, turn: TurnState, lost_attempts: tuple[str, ...]) -> bool:
         """Stage the take-over of a turn that another process began; False when it was taken over too often.
 

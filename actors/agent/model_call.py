@@ -17,9 +17,10 @@ from ..core.ids import NewId
 from ..core.messages import AssistantMessage, ToolCall, ToolSpec, Usage
 from ..core.text import mended, mended_json, storable
 from ..ledger.book import AttemptClosed, AttemptOpened
-from ..llm.base import LLM, Answer, ModelRequest, ReasoningText, Retrying, StreamItem, TextDelta
+from ..llm.base import LLM, Answer, Began, ModelRequest, ReasoningText, Resending, Retrying, StreamItem, TextDelta
 from .log import SessionLog
 from .prompt import messages_for
+from .spending import Paid, Spending
 from .turn_state import TurnState
 
 MAX_CALLS = 32
@@ -28,6 +29,8 @@ MAX_CALLS = 32
 INTERRUPTED = "interrupted"
 """`finish_reason` of an answer that broke off: an error, a cancel, or the turn's deadline."""
 
+NOT_SENT = "not_sent"
+"""Outcome of a row whose request was never made: a cancel came first, or a breaker or a limit refused it."""
 
 _NOTHING = Decimal(0)
 
@@ -39,12 +42,15 @@ class _Attempt:
     id: str
     message_id: str
     started: float
+    paid: Paid | None = None
+    """What is held for it; None where nothing is."""
     text: list[str] = field(default_factory=list[str])
     reasoning: list[str] = field(default_factory=list[str])
     first_token: bool = False
     answer: Answer | None = None
+    generation_id: str | None = None
     closed: bool = False
-    """Its ledger row has its end, though it was never sent."""
+    """Its ledger row has its end: it was never sent, or it failed and the next one is not yet sent."""
 
 
 class ModelCall:
@@ -59,13 +65,21 @@ class ModelCall:
         new_id: NewId,
         max_completion_tokens: int,
         default_system: str | None,
+        spending: Spending | None = None,
     ) -> None:
+        """Without `spending` no budget is kept."""
         self._llm = llm
         self._tools = tools
         self._clock = clock
         self._new_id = new_id
         self._max_completion_tokens = max_completion_tokens
         self._default_system = default_system
+        self._spending = spending
+
+    async def admit(self, user_id: str, session_id: str, model: str) -> None:
+        """Raises `BudgetExceeded`, `AccountSuspended` where no call could pass, `LedgerUnavailable`."""
+        if self._spending is not None:
+            await self._spending.check(user_id, session_id, model)
 
     async def ask(self, log: SessionLog, turn: TurnState) -> Answer:
         """Stream an answer into `log`; its closing events are staged, not flushed.
@@ -73,7 +87,6 @@ class ModelCall:
         Raises what `LLM.stream` raises, after staging what was received and that the attempt ended.
         """
         attempt = _Attempt(self._new_id("att"), self._new_id("msg"), self._clock.monotonic())
-        await self._open(attempt, log, turn)
         request = ModelRequest(
             turn.model,
             messages_for(log.state, turn.model, self._default_system),
@@ -82,17 +95,24 @@ class ModelCall:
             session_ref=log.state.session_id,
             user_ref=log.state.user_id,
         )
+        request = await self._open(attempt, request, log, turn, first=True)
         try:
             answer = await self._receive(request, attempt, log, turn)
         except BaseException as error:  # cancellation too ends the attempt, and its text stays
             if not attempt.closed:
-                self._stage_broken(attempt, error, log, turn)
+                await self._pay(attempt, self._stage_broken(attempt, error, log, turn))
             raise
-        self._stage_answer(attempt, answer, log, turn)
+        await self._pay(attempt, self._stage_answer(attempt, answer, log, turn))
         return answer
 
-    async def _open(self, attempt: _Attempt, log: SessionLog, turn: TurnState) -> None:
-        """Write the attempt's ledger row, before anything of it is sent."""
+    async def _open(
+        self, attempt: _Attempt, request: ModelRequest, log: SessionLog, turn: TurnState, *, first: bool
+    ) -> ModelRequest:
+        """Write the attempt's row and hold what it may cost, before anything of it is sent.
+
+        Returns the request as it may be sent: with a shorter answer where little money is left.
+        """
+        attempt.closed = False
         log.stage_attempt(
             AttemptOpened(attempt.id, turn.id, log.state.session_id, log.state.user_id, turn.model, self._clock.now())
         )
@@ -100,19 +120,45 @@ class ModelCall:
             await log.flush()
         except asyncio.CancelledError:
             # Nothing was sent: the row must not say that money may have been spent.
-            account(log, turn, _free(attempt.id, "not_sent", self._clock.now()))
+            account(log, turn, _free(attempt.id, NOT_SENT, self._clock.now()))
             attempt.closed = True
             raise
+        try:
+            return await self._reserve(attempt, request, first=first)
+        except BaseException as error:
+            outcome = error.code if isinstance(error, GreenroomError) else NOT_SENT
+            closed = _free(attempt.id, outcome, self._clock.now())
+            account(log, turn, closed)
+            attempt.closed = True
+            await self._pay(attempt, closed)
+            raise
 
-    async def _again(self, attempt: _Attempt, failed: Retrying, log: SessionLog, turn: TurnState) -> None:
-        """The model client makes another attempt: close the row of the one that failed, and open the next."""
+    async def _reserve(self, attempt: _Attempt, request: ModelRequest, *, first: bool) -> ModelRequest:
+        if self._spending is not None:
+            attempt.paid, request = await self._spending.reserve(attempt.id, request, first=first)
+            await self._spending.dispatch(attempt.paid)
+        return request
+
+    async def _pay(self, attempt: _Attempt, closed: AttemptClosed) -> None:
+        if self._spending is not None and attempt.paid is not None:
+            paid, attempt.paid = attempt.paid, None
+            await self._spending.close(paid, closed)
+
+    async def _failed(self, attempt: _Attempt, failed: Retrying, log: SessionLog, turn: TurnState) -> None:
+        """The model client will make another attempt: close the row of the one that failed."""
         now = self._clock.now()
         closed = (
             _free(attempt.id, failed.outcome, now) if failed.free else AttemptClosed(attempt.id, failed.outcome, now)
         )
-        self._close(replace(closed, generation_id=failed.generation_id), attempt, log, turn)
+        closed = replace(closed, generation_id=failed.generation_id)
+        self._close(closed, attempt, log, turn)
+        attempt.closed = True
+        await self._pay(attempt, closed)
+
+    async def _again(self, attempt: _Attempt, request: ModelRequest, log: SessionLog, turn: TurnState) -> None:
         attempt.id, attempt.started = self._new_id("att"), self._clock.monotonic()
-        await self._open(attempt, log, turn)
+        attempt.generation_id = None
+        await self._open(attempt, request, log, turn, first=False)
 
     async def _receive(self, request: ModelRequest, attempt: _Attempt, log: SessionLog, turn: TurnState) -> Answer:
         # aclosing: leaving early must end the request now, not when the garbage collector comes by.
@@ -131,7 +177,11 @@ class ModelCall:
                         attempt.reasoning.append(text)
                         log.preview("reasoning.delta", turn.id, attempt.message_id, text)
                     case Retrying():
-                        await self._again(attempt, item, log, turn)
+                        await self._failed(attempt, item, log, turn)
+                    case Resending():
+                        await self._again(attempt, request, log, turn)
+                    case Began(generation_id):
+                        attempt.generation_id = storable(generation_id)
                     case Answer():
                         attempt.answer = _named(item)
         if attempt.answer is None:
@@ -146,7 +196,7 @@ class ModelCall:
             waited = self._clock.monotonic() - attempt.started
             telemetry.LLM_FIRST_TOKEN_SECONDS.labels(telemetry.model_label(turn.model)).observe(waited)
 
-    def _stage_answer(self, attempt: _Attempt, answer: Answer, log: SessionLog, turn: TurnState) -> None:
+    def _stage_answer(self, attempt: _Attempt, answer: Answer, log: SessionLog, turn: TurnState) -> AttemptClosed:
         calls = self._acceptable(answer.message.tool_calls, log)
         log.stage(
             MessageCompleted(
@@ -162,26 +212,23 @@ class ModelCall:
             turn.id,
         )
         log.clear_previews()
-        self._close(
-            AttemptClosed(
-                attempt.id,
-                answer.finish_reason,
-                self._clock.now(),
-                model=answer.model,
-                provider=answer.provider,
-                generation_id=answer.generation_id,
-                usage=answer.usage,
-                cost_usd=answer.cost_usd,
-                cost_source=answer.cost_source,
-            ),
-            attempt,
-            log,
-            turn,
+        closed = AttemptClosed(
+            attempt.id,
+            answer.finish_reason,
+            self._clock.now(),
+            model=answer.model,
+            provider=answer.provider,
+            generation_id=answer.generation_id,
+            usage=answer.usage,
+            cost_usd=answer.cost_usd,
+            cost_source=answer.cost_source,
         )
+        self._close(closed, attempt, log, turn)
         for call in calls:
             log.stage(ToolRequested(call), turn.id)
+        return closed
 
-    def _stage_broken(self, attempt: _Attempt, error: BaseException, log: SessionLog, turn: TurnState) -> None:
+    def _stage_broken(self, attempt: _Attempt, error: BaseException, log: SessionLog, turn: TurnState) -> AttemptClosed:
         partial = "".join(attempt.text)
         if partial:
             log.stage(
@@ -196,20 +243,24 @@ class ModelCall:
             )
         log.clear_previews()
         # A request that was refused costs nothing; of any other that broke off nobody knows yet.
-        free = isinstance(error, ModelRefused | UnknownModel)
+        free = _never_billed(error) and not attempt.first_token
         answer = attempt.answer
         source: CostSource = "free" if free else "unknown"
         outcome = error.code if isinstance(error, GreenroomError) else "cancelled"
+        details = error.details if isinstance(error, GreenroomError) else {}
+        if details.get("not_sent"):
+            outcome = NOT_SENT
         closed = AttemptClosed(
             attempt.id,
             outcome,
             self._clock.now(),
-            generation_id=error.details.get("generation_id") if isinstance(error, GreenroomError) else None,
+            generation_id=details.get("generation_id") or attempt.generation_id,
             usage=answer.usage if answer else Usage() if free else None,
             cost_usd=answer.cost_usd if answer else _NOTHING if free else None,
             cost_source=answer.cost_source if answer else source,
         )
         self._close(closed, attempt, log, turn)
+        return closed
 
     def _close(self, closed: AttemptClosed, attempt: _Attempt, log: SessionLog, turn: TurnState) -> None:
         account(log, turn, closed)
@@ -246,6 +297,12 @@ def _named(answer: Answer) -> Answer:
         finish_reason=storable(answer.finish_reason),
         provider=answer.provider and storable(answer.provider),
         generation_id=answer.generation_id and storable(answer.generation_id),
+    )
+
+
+def _never_billed(error: BaseException) -> bool:
+    return isinstance(error, ModelRefused | UnknownModel) or (
+        isinstance(error, GreenroomError) and error.details.get("free") is True
     )
 
 

@@ -99,6 +99,12 @@ class Session:
             raise Draining
         if known := self.log.state.accepted.get(command.message_id):
             return await self._known(command, known)
+        created = self.log.state.created
+        await self.loop.admit(self.log, command.model or (created.model if created else ""))
+        if self._gone:
+            raise Draining
+        if known := self.log.state.accepted.get(command.message_id):  # the same one came in meanwhile
+            return await self._known(command, known)
         with counted():
             try:
                 return await self._accept(command)

@@ -8,10 +8,12 @@ import structlog
 from ..core import telemetry
 from ..core.clock import Clock
 from ..core.events import ToolCompleted, ToolOutcomeUnknown, ToolStarted
+from ..core.messages import ToolCall
 from ..core.text import mended, mended_json
 from ..memory.base import MemoryStore
+from ..sandbox.fence import Fence, bound
 from ..security.guard import Caller, SandboxGuard
-from ..tools.base import ToolContext
+from ..tools.base import OUTCOME_UNKNOWN, ToolContext, ToolResult
 from ..tools.toolbox import Toolbox
 from .approvals import Approvals, refuse, withdraw_requests
 from .log import SessionLog
@@ -72,19 +74,10 @@ class ToolCalls:
             on_output=lambda text: log.preview("tool.progress", turn.id, tool.call.id, text),
             timeout_s=max(0.0, deadline - started),
         )
-        result = await self._toolbox.run(tool.call, context)
+        with bound(Fence(epoch=log.epoch)):
+            result = await self._toolbox.run(tool.call, context)
         seconds = self._clock.monotonic() - started
-        log.stage(
-            ToolCompleted(
-                tool.call.id,
-                tool.call.name,
-                mended(result.content),
-                error=result.error,
-                duration_ms=round(seconds * 1000),
-                data=mended_json(result.data),
-            ),
-            turn.id,
-        )
+        log.stage(_outcome(tool.call, result, seconds), turn.id)
         log.clear_previews()
         name = tool.call.name if tool.call.name in self._names else "unknown"
         telemetry.TOOL_EXECUTIONS.labels(name, result.error or "ok").inc()
@@ -137,3 +130,16 @@ class ToolCalls:
                 await self._guard.sandboxes.interrupt(session_id)
         except Exception as error:  # noqa: BLE001 - whatever it is, the turn goes on without
             self._logger.warning("a lost tool could not be stopped", session_id=session_id, error=repr(error))
+
+
+def _outcome(call: ToolCall, result: ToolResult, seconds: float) -> ToolCompleted | ToolOutcomeUnknown:
+    if result.error == OUTCOME_UNKNOWN:
+        return ToolOutcomeUnknown(call.id, call.name)
+    return ToolCompleted(
+        call.id,
+        call.name,
+        mended(result.content),
+        error=result.error,
+        duration_ms=round(seconds * 1000),
+        data=mended_json(result.data),
+    )

@@ -2,12 +2,15 @@
 
 GreenroomError (code, retryable, details)
 ├── InputError ........ InvalidInput · UnknownModel · MessageTooLarge · CursorExpired · IdempotencyKeyReused
-├── AccessError ....... Unauthenticated · Forbidden
-├── NotFoundError ..... SessionNotFound · TurnNotFound · MessageNotFound · ApprovalNotFound
+│                       InvalidPath · FileTooLarge · RangeNotSatisfiable
+├── AccessError ....... Unauthenticated · Forbidden · AccountSuspended · PolicyRefusal
+├── NotFoundError ..... SessionNotFound · TurnNotFound · MessageNotFound · ApprovalNotFound · NoSuchFile
 ├── ConflictError ..... Fenced · NotHere · SessionExists · SessionBusy · MessageNotWaiting · ApprovalNotPending
-├── LimitError ........ TurnLimit · AtCapacity · InboxFull
+│                       HoldConflict · WorkspaceConflict
+├── LimitError ........ TurnLimit · AtCapacity · InboxFull · BudgetExceeded
 └── UnavailableError .. ModelUnavailable · ModelProtocolError · ModelRefused · SandboxUnavailable
-                        MemoryUnavailable · StoreUnavailable · SessionLost · Draining   (retryable)
+                        LeaseEnded · SandboxLost · MemoryUnavailable · StoreUnavailable · LedgerUnavailable
+                        SessionLost · Draining   (retryable)
 
 The docstring of a class is its default message. `code` is the wire contract and never changes; the
 HTTP status of each code is in `serve_app/problems.py`. What a *tool* does wrong is not an error of
@@ -76,6 +79,24 @@ class IdempotencyKeyReused(InputError):
     code = "idempotency_key_reused"
 
 
+class InvalidPath(InputError):
+    """That is no path of a file in a workspace."""
+
+    code = "invalid_path"
+
+
+class FileTooLarge(InputError):
+    """The file is larger than a file may be."""
+
+    code = "file_too_large"
+
+
+class RangeNotSatisfiable(InputError):
+    """The file has no such bytes."""
+
+    code = "range_not_satisfiable"
+
+
 class AccessError(GreenroomError):
     """This caller may not do that."""
 
@@ -90,6 +111,18 @@ class Unauthenticated(AccessError):
 
 class Forbidden(AccessError):
     """The API key does not allow this."""
+
+
+class PolicyRefusal(AccessError):
+    """The policy does not allow this file operation."""
+
+    code = "policy_refused"
+
+
+class AccountSuspended(AccessError):
+    """The account is suspended: what costs money is refused until somebody lifts that."""
+
+    code = "account_suspended"
 
 
 class NotFoundError(GreenroomError):
@@ -120,6 +153,12 @@ class ApprovalNotFound(NotFoundError):
     """There is no such approval."""
 
     code = "approval_not_found"
+
+
+class NoSuchFile(NotFoundError):
+    """There is no such file in the workspace."""
+
+    code = "file_not_found"
 
 
 class ConflictError(GreenroomError):
@@ -167,6 +206,18 @@ class ApprovalNotPending(ConflictError):
     code = "approval_not_pending"
 
 
+class WorkspaceConflict(ConflictError):
+    """What is in the workspace does not allow this."""
+
+    code = "workspace_conflict"
+
+
+class HoldConflict(ConflictError):
+    """The attempt's hold is in a state that does not allow this, or was given another amount."""
+
+    code = "hold_conflict"
+
+
 class LimitError(GreenroomError):
     """A limit was reached."""
 
@@ -191,6 +242,12 @@ class InboxFull(LimitError):
 
     code = "inbox_full"
     retryable = True
+
+
+class BudgetExceeded(LimitError):
+    """A budget does not allow what this may cost."""
+
+    code = "budget_exceeded"
 
 
 class UnavailableError(GreenroomError):
@@ -225,6 +282,17 @@ class SandboxUnavailable(UnavailableError):
     code = "sandbox_unavailable"
 
 
+class LeaseEnded(SandboxUnavailable):
+    """The call was made for a sandbox that the session no longer has. It was not carried out."""
+
+
+class SandboxLost(SandboxUnavailable):
+    """The process that holds the sandbox died, or did not answer: nobody knows whether the call was carried out."""
+
+    code = "sandbox_lost"
+    retryable = False
+
+
 class MemoryUnavailable(UnavailableError):
     """The memory store does not answer."""
 
@@ -235,6 +303,12 @@ class StoreUnavailable(UnavailableError):
     """The database does not answer."""
 
     code = "store_unavailable"
+
+
+class LedgerUnavailable(UnavailableError):
+    """The ledger does not answer, so nothing that costs money is begun."""
+
+    code = "ledger_unavailable"
 
 
 class SessionLost(UnavailableError):

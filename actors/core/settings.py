@@ -6,6 +6,7 @@ environment variable or of a file here, and `read_secret` resolves it in the pro
 
 import os
 import re
+from decimal import Decimal
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
@@ -57,6 +58,15 @@ class Settings(BaseSettings):
     database_pool: int = Field(default=20, ge=1, description="Connections of one process, at most.")
     database_connect_s: float = 5.0
     database_statement_s: float = 30.0
+    object_store_url: str | None = Field(
+        default=None,
+        description="Where workspaces are kept: a folder or s3://bucket/prefix; by default one in the home folder.",
+    )
+    object_store_endpoint: str | None = Field(
+        default=None, description="Address of an S3 server other than Amazon's; credentials come from AWS_* variables."
+    )
+    object_store_allow_http: bool = Field(default=False, description="That address may be plain http.")
+    object_store_timeout_s: float = Field(default=10.0, gt=0, description="Deadline of each of its calls.")
 
     # Models ----------------------------------------------------------------------------------------
     llm: Literal["auto", "demo", "openai"] = Field(
@@ -74,6 +84,29 @@ class Settings(BaseSettings):
     llm_idle_s: float = 30.0
     llm_total_s: float = 240.0
     llm_connect_s: float = 10.0
+    llm_dialect: Literal["auto", "openrouter", "openai"] = Field(
+        default="auto", description="How the server is asked; auto: openrouter at openrouter.ai, else openai."
+    )
+    llm_fallback_models: tuple[str, ...] = Field(
+        default=(), description="Models to ask, in this order, when the one that was asked for fails."
+    )
+    llm_max_prompt_usd: Decimal | None = Field(
+        default=None, ge=0, description="Dollars per million prompt tokens that a provider may ask for, at most."
+    )
+    llm_max_completion_usd: Decimal | None = Field(
+        default=None, ge=0, description="The same for completion tokens. Both need OpenRouter, or its like."
+    )
+    llm_max_calls: int = Field(default=0, ge=0, description="Model calls of one process at once; 0 is no limit.")
+    llm_max_calls_per_model: int = Field(default=0, ge=0, description="The same for each model.")
+    llm_queue_max: int = Field(default=1000, ge=0, description="Calls that may wait for one of those.")
+    llm_queue_s: float = Field(default=60.0, gt=0, description="How long each may wait.")
+    llm_breaker_window_s: float = Field(default=60.0, gt=0, description="Failures are counted over so long.")
+    llm_breaker_failure_rate: float = Field(
+        default=0.5, gt=0, le=1, description="What fails that often is left alone for a while."
+    )
+    llm_breaker_min_calls: int = Field(default=10, ge=1, description="Of fewer calls nothing is concluded.")
+    llm_breaker_open_s: float = Field(default=5.0, gt=0, description="How long it is left alone, at first.")
+    llm_breaker_open_max_s: float = Field(default=120.0, gt=0, description="And at most, when it fails again.")
 
     # Sessions --------------------------------------------------------------------------------------
     session_actors_per_node: int = Field(default=2, ge=1, description="Session processes kept warm on a node.")
@@ -111,10 +144,28 @@ class Settings(BaseSettings):
     )
     delta_interval_s: float = Field(default=0.02, ge=0, description="Deltas are sent at most this often.")
 
-    # Sandbox ---------------------------------------------------------------------------------------
-    sandbox: Literal["auto", "bubblewrap", "docker", "none"] = Field(
+    # Budgets: what may be spent, in micro-dollars; 0 is no limit ---------------------------------------
+    budget_user_hour_micros: int = Field(default=5_000_000, ge=0, description="One user, in an hour (UTC).")
+    budget_user_day_micros: int = Field(default=50_000_000, ge=0, description="One user, in a day (UTC).")
+    budget_user_month_micros: int = Field(default=500_000_000, ge=0, description="One user, in a month (UTC).")
+    budget_unlisted_price: Literal["auto", "free", "assumed", "refuse"] = Field(
         default="auto",
-        description="auto: bubblewrap where it reaches the level below and no image is set, else docker.",
+        description="A model without a list price. auto: free at a server that lists no prices at all, else assumed.",
+    )
+    budget_assumed_prompt_usd: Decimal = Field(
+        default=Decimal(10), ge=0, description="The assumed price of a million prompt tokens."
+    )
+    budget_assumed_completion_usd: Decimal = Field(
+        default=Decimal(40), ge=0, description="The assumed price of a million completion tokens."
+    )
+    budget_redis_url: str | None = Field(
+        default=None, description="A Redis that admits reservations, e.g. redis://…; by default the database does."
+    )
+
+    # Sandbox ---------------------------------------------------------------------------------------
+    sandbox: Literal["auto", "bubblewrap", "docker", "gvisor", "none"] = Field(
+        default="auto",
+        description="auto: the first of bubblewrap, docker, gvisor that reaches the level below; docker for an image.",
     )
     sandbox_min_level: Literal["namespace", "container", "gvisor", "vm"] = Field(
         default="namespace", description="Weaker isolation is refused, and with it every tool that runs code."
@@ -135,8 +186,20 @@ class Settings(BaseSettings):
     sandbox_workspace_mb: int = Field(default=256, ge=1)
     sandbox_command_s: float = Field(default=300.0, gt=0)
     sandbox_warm: int = Field(default=1, ge=0, description="Sandboxes kept ready on a node.")
-    sandbox_idle_s: float = Field(default=900.0, gt=0)
-    sandbox_max_leased: int = Field(default=64, ge=1)
+    sandbox_snapshot_mb: int = Field(
+        default=256, ge=0, description="A workspace that packs to no more is kept when its sandbox ends; 0: none is."
+    )
+    sandbox_idle_s: float = Field(default=900.0, gt=0, description="A sandbox that is idle for longer is ended.")
+    sandbox_max_lease_s: float = Field(
+        default=86_400.0, gt=0, description="One that a session has had for longer is ended when nothing runs in it."
+    )
+    sandbox_freeze_s: float = Field(default=5.0, ge=0, description="One idle for so long is frozen; 0: none is.")
+    sandbox_max_leased: int = Field(default=64, ge=1, description="Sessions of a machine that have a sandbox, at most.")
+    sandbox_max_waiting: int = Field(default=256, ge=0, description="Sessions that may wait for one, at most.")
+    sandbox_wait_s: float = Field(default=30.0, ge=0, description="They wait for so long, and are then refused.")
+    sandbox_spare_s: float = Field(
+        default=10.0, ge=0, description="A sandbox that is idle for so long makes room for a session that waits."
+    )
     sandbox_egress_domains: tuple[str, ...] = Field(
         default=(),
         description='What sandboxes may reach: names, or "*.example.org" for all below one. By default nothing.',
@@ -161,7 +224,10 @@ class Settings(BaseSettings):
             r"rm\s+-rf\s+",
             r"sudo\s+",
             r"chmod\s+777",
-            r">\s*\/dev\/null",
+            # One stream thrown away is everyday; a command that says nothing at all is what the pattern is for.
+            r"(?:&>>?|>&)\s*\/dev\/null",
+            r">\s*\/dev\/null\s+2>>?\s*(?:&\s*1|\/dev\/null)",
+            r"2>>?\s*\/dev\/null\s+1?>>?\s*(?:&\s*2|\/dev\/null)",
             r"\|\s*bash",
             r"eval\s*\(",
             r"exec\s*\(",
@@ -227,6 +293,10 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         """Without the password that a file holds: settings travel, secrets do not."""
         return self.database_url or f"sqlite:///{self.home_dir / 'greenroom.db'}"
+
+    @cached_property
+    def resolved_object_store_url(self) -> str:
+        return self.object_store_url or str(self.home_dir / "objects")
 
     @property
     def admin_key_file(self) -> Path:

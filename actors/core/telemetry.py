@@ -40,6 +40,30 @@ TOOL_SECONDS = Histogram(
     buckets=(0.005, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60),
     registry=REGISTRY,
 )
+SANDBOX_ACQUIRED = Counter(
+    "agent_sandbox_acquired_total",
+    "Sandboxes that sessions were given, by warm: hit or miss.",
+    ["warm"],
+    registry=REGISTRY,
+)
+SANDBOX_ACQUIRE_SECONDS = Histogram(
+    "agent_sandbox_acquire_seconds",
+    "Time from having a place to having a sandbox in it.",
+    ["warm"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
+    registry=REGISTRY,
+)
+SANDBOX_SPAWN_FAILURES = Counter(
+    "agent_sandbox_spawn_failures_total", "Sandboxes that could not be made.", ["cause"], registry=REGISTRY
+)
+SANDBOX_LEASED = Gauge("agent_sandbox_leased", "Sessions that have a place for a sandbox here.", registry=REGISTRY)
+SANDBOX_WAITING = Gauge("agent_sandbox_waiting", "Sessions that wait for a place here.", registry=REGISTRY)
+SANDBOX_ENDED = Counter(
+    "agent_sandbox_leases_ended_total",
+    "Leases that ended, by reason: released, idle, age, room (for one that waited), lost.",
+    ["reason"],
+    registry=REGISTRY,
+)
 POLICY_DECISIONS = Counter(
     "agent_policy_decisions_total",
     "What the policy let through and what it refused.",
@@ -70,6 +94,14 @@ LLM_FIRST_TOKEN_SECONDS = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30),
     registry=REGISTRY,
 )
+LLM_BREAKER_STATE = Gauge(
+    "agent_llm_breaker_state",
+    "Breakers of model calls: 0 lets all through, 1 one at a time, 2 none.",
+    ["scope", "name"],
+    registry=REGISTRY,
+)
+LLM_CALLS_RUNNING = Gauge("agent_llm_calls_running", "Model calls that hold a slot.", registry=REGISTRY)
+LLM_CALLS_WAITING = Gauge("agent_llm_calls_waiting", "Model calls that wait for a slot.", registry=REGISTRY)
 # A gauge by name only, as the deployment guide has it: it never falls within a process.
 COST_DOLLARS = Gauge("agent_cost_spent_dollars", "Known cost of model calls.", ["model", "kind"], registry=REGISTRY)
 ACTIVE_SESSIONS = Gauge("agent_active_sessions", "Sessions resident in this process.", registry=REGISTRY)
@@ -92,6 +124,18 @@ JOURNAL_COMMIT_EVENTS = Histogram(
     "agent_journal_commit_events",
     "Events written by one commit of the journal.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+    registry=REGISTRY,
+)
+WORKSPACES = Counter(
+    "agent_sandbox_workspaces_total",
+    "Workspaces of sandboxes that were saved, restored or forgotten, or were to be.",
+    ["operation", "outcome"],
+    registry=REGISTRY,
+)
+WORKSPACE_BYTES = Histogram(
+    "agent_sandbox_workspace_bytes",
+    "What a workspace that was saved takes in the object store.",
+    buckets=(2**10, 2**14, 2**17, 2**20, 2**23, 2**26, 2**28),
     registry=REGISTRY,
 )
 

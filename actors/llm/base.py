@@ -3,14 +3,15 @@
 The contract of `LLM.stream`:
 
 * It yields any number of `TextDelta` and `ReasoningText`, then exactly one `Answer`, and ends. Any number of
-  `Retrying` may come before all of these.
+  `Retrying`, each followed by `Resending`, may come before all of these, and one `Began` in each attempt.
 * It raises `ModelUnavailable` (no answer, or it broke off), `ModelProtocolError` (what came is not an
   answer), `ModelRefused` (the server said no; trying again is useless) or `UnknownModel`. The error's
-  `details` hold `partial` (str, the text so far) when text was already yielded, and `generation_id`
-  when it is known.
+  `details` hold `partial` (str, the text so far) when text was already yielded, `generation_id`
+  when it is known, and `free` (true) when the last attempt was surely not billed. `not_sent` (true): a
+  breaker or a limit refused it, `retry_after_s` says for how long.
 * An attempt is one HTTP request. An implementation may try again by itself only while it has yielded
-  no text; it yields `Retrying` before it sends the next request, so that each has its own row in the
-  ledger. Once text was yielded it never starts over.
+  no text; it yields `Retrying` when one has failed and `Resending` before it sends the next, so that each
+  has its own row in the ledger and none is open in between. Once text was yielded it never starts over.
 * Closing the iterator (`aclose`, or cancellation of the task) ends the request at once.
 * It never runs a tool and never yields a tool call that is not complete and valid JSON.
 """
@@ -64,14 +65,39 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """An attempt failed, and the next one is about to be sent. `free`: the failed one was surely not billed."""
+    """An attempt failed, and after a wait there will be another. `free`: the failed one was surely not billed."""
 
     outcome: str
     free: bool = False
     generation_id: str | None = None
 
 
-StreamItem: TypeAlias = TextDelta | ReasoningText | Answer | Retrying
+@dataclass(frozen=True, slots=True)
+class Resending:
+    """The wait is over: the next attempt is about to be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The attempt has a name at the server, by which its cost can be looked up when it is broken off."""
+
+    generation_id: str
+
+
+StreamItem: TypeAlias = TextDelta | ReasoningText | Answer | Retrying | Resending | Began
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRecord:
+    """What a gateway says afterwards of one answer."""
+
+    id: str
+    cost_usd: Decimal
+    usage: Usage
+    model: str | None = None
+    provider: str | None = None
+    cancelled: bool = False
+    finish_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +129,12 @@ class LLM(Protocol):
 
     async def aclose(self) -> None:
         """Give connections back."""
+        ...
+
+
+class Generations(Protocol):
+    """Answers can be looked up afterwards. An `LLM` behind a gateway is one of these too."""
+
+    async def generation(self, generation_id: str, *, within_s: float = 30.0) -> GenerationRecord | None:
+        """The record of an answer, waited for as long as that. None when there is none. Raises `ModelUnavailable`."""
         ...

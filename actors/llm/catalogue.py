@@ -9,10 +9,12 @@ from typing import Any
 from ..core.clock import Clock
 from ..core.errors import ModelUnavailable
 from .base import Answer, ModelInfo
+from .chat_request import MaxPrice
 from .json_values import as_count, as_list, as_object, as_text
 from .usage import read_usd
 
 _RETRY_S = 5.0
+_MILLION = 1_000_000
 _CONTEXT_MEMBERS = ("context_length", "context_window", "max_model_len", "max_context_length")
 
 
@@ -57,6 +59,14 @@ class ModelCatalogue:
     def lists(self, model: str) -> bool:
         """Whether the list that was read last has the model, under this name or without its `:variant`."""
         return model in self._known or model.partition(":")[0] in self._known or f"{model}:latest" in self._known
+
+    def is_dearer(self, model: str, limit: MaxPrice) -> bool:
+        """Whether its listed price is above the limit; false where no price is known."""
+        listed = self._known.get(model)
+        if listed is None:
+            return False
+        pairs = ((listed.prompt_usd, limit.prompt_usd), (listed.completion_usd, limit.completion_usd))
+        return any(usd is not None and most is not None and usd * _MILLION > most for usd, most in pairs)
 
     def priced(self, answer: Answer, asked: str) -> Answer:
         """The answer with a cost by list price, where the server named none and the list knows one.

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, assert_never
 
 import httpx
@@ -28,12 +29,38 @@ class ChatDialect:
         """The dialect of the server at `base_url`; `completion_limit` is used where it is not OpenRouter."""
         host = httpx.URL(base_url).host
         if host == "openrouter.ai" or host.endswith(".openrouter.ai"):
-            return cls("max_completion_tokens", gateway_members=True)
+            return OPENROUTER_DIALECT
         return cls(completion_limit)
 
 
-def encode_request(request: ModelRequest, dialect: ChatDialect) -> bytes:
-    """The JSON body. Lone surrogates, which no server could decode, become question marks."""
+OPENROUTER_DIALECT = ChatDialect("max_completion_tokens", gateway_members=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPrice:
+    """US dollars per million tokens that a provider may ask for at most; None is no limit."""
+
+    prompt_usd: Decimal | None = None
+    completion_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What a gateway may choose: models in place of the one that is asked, and among which providers."""
+
+    fallbacks: tuple[str, ...] = ()
+    ignored_providers: tuple[str, ...] = ()
+    max_price: MaxPrice = MaxPrice()
+
+
+_NO_CHOICE = Routing()
+
+
+def encode_request(request: ModelRequest, dialect: ChatDialect, routing: Routing = _NO_CHOICE) -> bytes:
+    """The JSON body. Only a gateway is told of `routing`.
+
+    Lone surrogates, which no server could decode, become question marks.
+    """
     body: dict[str, Any] = {
         "model": request.model,
         "messages": [_message(message) for message in request.messages],
@@ -43,6 +70,7 @@ def encode_request(request: ModelRequest, dialect: ChatDialect) -> bytes:
     if request.tools:
         body["tools"] = [_tool(spec) for spec in request.tools]
     if dialect.gateway_members:
+        body |= _routed(request.model, routing)
         if request.session_ref:
             body["session_id"] = request.session_ref
         if request.user_ref:
@@ -51,6 +79,17 @@ def encode_request(request: ModelRequest, dialect: ChatDialect) -> bytes:
         body["stream_options"] = {"include_usage": True}
     # default=float: details that came from the server may hold fractions, which were read as Decimal.
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=float).encode("utf-8", "replace")
+
+
+def _routed(model: str, routing: Routing) -> dict[str, Any]:
+    body: dict[str, Any] = {"models": [model, *routing.fallbacks]} if routing.fallbacks else {}
+    price = routing.max_price
+    limits = {"prompt": price.prompt_usd, "completion": price.completion_usd}
+    limits = {name: usd for name, usd in limits.items() if usd is not None}
+    provider: dict[str, Any] = {"max_price": limits} if limits else {}
+    if routing.ignored_providers:
+        provider["ignore"] = list(routing.ignored_providers)
+    return {**body, "provider": provider} if provider else body
 
 
 def _message(message: Message) -> dict[str, Any]:

@@ -17,9 +17,12 @@ import httpx
 from ..core.errors import GreenroomError, ModelProtocolError, ModelRefused, ModelUnavailable, UnknownModel
 from ..core.text import mended, storable
 from .base import Retrying
-from .json_values import as_object, as_seconds, as_text
+from .breakers import BreakerOpen
+from .json_values import as_list, as_object, as_seconds, as_text
 
 _MESSAGE_CHARS = 500
+_A_MOMENT_S = 1e9
+"""A number from here on is a moment since 1970, a smaller one would be a span."""
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 _AFFORDABLE = re.compile(r"can only afford (\d+)")
 _NO_SUCH_MODEL = re.compile(
@@ -45,13 +48,18 @@ class Cause(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class UpstreamFailure(Exception):
-    """One attempt that gave no answer. `retry_after_s` is the server's wish, `affordable_tokens` what credit allows."""
+    """One attempt that gave no answer. `retry_after_s` is the server's wish, `affordable_tokens` what credit allows.
+
+    `reset_at` is when a limit is lifted, in seconds of the epoch; `providers` are those that the server blames.
+    """
 
     cause: Cause
     message: str
     status: int | None = None
     retry_after_s: float | None = None
     affordable_tokens: int | None = None
+    reset_at: float | None = None
+    providers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.message = storable(self.message)
@@ -71,8 +79,10 @@ _OUTCOMES: dict[Cause, tuple[type[GreenroomError], str]] = {
 }
 
 
-def as_error(failure: UpstreamFailure, *, partial: str, generation_id: str | None) -> GreenroomError:
-    """Our error for the last failure. `partial` is text that was already yielded."""
+def as_error(
+    failure: UpstreamFailure, *, partial: str, generation_id: str | None, yielded: bool = False
+) -> GreenroomError:
+    """Our error for the last failure. `partial` is text that was already yielded, `yielded` whether anything was."""
     error, summary = _OUTCOMES[failure.cause]
     details: dict[str, Any] = {"cause": failure.cause.value}
     if failure.status is not None:
@@ -83,7 +93,22 @@ def as_error(failure: UpstreamFailure, *, partial: str, generation_id: str | Non
         details["partial"] = mended(partial)
     if generation_id:
         details["generation_id"] = generation_id
+    if not yielded and failure.cause in _NEVER_BILLED:
+        details["free"] = True
     return error(f"{summary}: {failure.message}", **details)
+
+
+def as_refusal(refused: BreakerOpen) -> ModelUnavailable:
+    """Our error for a call that a breaker did not let through: nothing was sent."""
+    scope, name = refused.key
+    return ModelUnavailable(
+        f"{scope} {name} of the model server failed too often, and is left alone for {refused.retry_after_s:.0f} s",
+        cause="breaker_open",
+        breaker=f"{scope}:{name}",
+        retry_after_s=round(refused.retry_after_s, 3),
+        not_sent=True,
+        free=True,
+    )
 
 
 _NEVER_BILLED = frozenset(
@@ -123,10 +148,15 @@ def of_response(status: int, headers: Mapping[str, str], body: dict[str, Any] | 
     failure = of_error(body or {}, status=status)
     if failure.retry_after_s is None:
         failure.retry_after_s = _retry_after(headers, now)
-    if failure.retry_after_s is None:
-        reset = as_object(as_object(_error_of(body or {}).get("metadata")).get("headers"))
-        failure.retry_after_s = _until_reset({**reset, **headers}, now)
+    failure.reset_at = _reset_at(headers) or failure.reset_at
+    wait_for_reset(failure, now)
     return failure
+
+
+def wait_for_reset(failure: UpstreamFailure, now: datetime) -> None:
+    """A server that said no time to wait may have said until when."""
+    if failure.retry_after_s is None and failure.reset_at is not None:
+        failure.retry_after_s = max(0.0, failure.reset_at - now.timestamp())
 
 
 def of_error(body: dict[str, Any], *, status: int | None = None) -> UpstreamFailure:
@@ -148,6 +178,8 @@ def of_error(body: dict[str, Any], *, status: int | None = None) -> UpstreamFail
         message[:_MESSAGE_CHARS],
         status,
         retry_after_s=as_seconds(availability.get("retry_after")),
+        reset_at=_reset_at(as_object(metadata.get("headers"))),
+        providers=_blamed(metadata),
     )
     affordable = _AFFORDABLE.search(message)
     if failure.cause is Cause.CREDIT and affordable:
@@ -215,10 +247,16 @@ def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
         return None
 
 
-def _until_reset(headers: Mapping[str, Any], now: datetime) -> float | None:
-    """Seconds until `X-RateLimit-Reset`, which is milliseconds of the epoch, as text."""
+def _reset_at(headers: Mapping[str, Any]) -> float | None:
+    """`X-RateLimit-Reset` in seconds of the epoch. OpenRouter sends milliseconds of it, as text."""
     lowered = {name.lower(): value for name, value in headers.items()}
-    reset_ms = as_seconds(lowered.get("x-ratelimit-reset"))
-    if reset_ms is None or reset_ms < 1e12:
+    reset = as_seconds(lowered.get("x-ratelimit-reset"))
+    if reset is None or reset < _A_MOMENT_S:
         return None
-    return max(0.0, reset_ms / 1000 - now.timestamp())
+    return reset / 1000 if reset >= 1000 * _A_MOMENT_S else reset
+
+
+def _blamed(metadata: dict[str, Any]) -> tuple[str, ...]:
+    named = [as_text(metadata.get("provider_name"))]
+    named += [as_text(as_object(error).get("provider")) for error in as_list(metadata.get("previous_errors"))]
+    return tuple(dict.fromkeys(name for name in named if name))

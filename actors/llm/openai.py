@@ -2,7 +2,8 @@
 
 One call of `stream` is one or more attempts (`retries.py`) under three clocks (`deadlines.py`); an
 attempt is one POST (`chat_request.py`), whose response becomes events, chunks and an answer
-(`chat_response.py`). Settling a call that was cancelled, from the gateway's own records, is to come here.
+(`chat_response.py`). Breakers may refuse an attempt (`call_breakers.py`), another model may be asked in place
+of the first (`course.py`), and what a call that was broken off has cost is looked up (`generations.py`).
 """
 
 import difflib
@@ -15,15 +16,20 @@ import httpx
 import structlog
 
 from ..core.clock import Clock, SystemClock
-from ..core.errors import InvalidInput, ModelUnavailable
+from ..core.errors import ModelUnavailable
 from .answer import AnswerAssembler
-from .base import ModelInfo, ModelRequest, StreamItem
+from .base import Began, GenerationRecord, ModelInfo, ModelRequest, Resending, StreamItem, TextDelta
+from .breakers import BreakerOpen, BreakerPolicy, Breakers
+from .call_breakers import CallBreakers, Entered
 from .catalogue import ModelCatalogue
-from .chat_request import ChatDialect, encode_request
+from .chat_request import ChatDialect, MaxPrice, Routing, encode_request
 from .chat_response import read_answer, read_body, read_failure
 from .connections import open_connections
+from .course import Course
 from .deadlines import DeadlinePassed, StreamDeadline, Timeouts
-from .failures import Cause, UpstreamFailure, as_error, of_transport, retried
+from .endpoint import checked_base_url, pseudonymous, request_headers
+from .failures import Cause, UpstreamFailure, as_error, as_refusal, of_transport, retried, wait_for_reset
+from .generations import find_generation
 from .json_values import parse_object
 from .retries import RetryPolicy
 
@@ -36,8 +42,9 @@ _MODELS_FRESH_S = 3600.0
 class OpenAIClient:
     """An `LLM` over HTTP. Keeps connections open and reuses them; close it with `aclose`.
 
-    `base_url` ends where `/chat/completions` begins. `dialect` is guessed from it when None. `transport`
-    replaces the network, for tests. Raises `InvalidInput` when the base URL is none.
+    `base_url` ends where `/chat/completions` begins. `dialect` is guessed from it when None. `fallbacks` are
+    models to ask when the one that was asked fails, in their order, none above `max_price`, where
+    that is known. `transport` replaces the network, for tests. Raises `InvalidInput` when the base URL is none.
     """
 
     def __init__(
@@ -52,17 +59,28 @@ class OpenAIClient:
         clock: Clock | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         max_in_flight: int = 2000,
+        fallbacks: tuple[str, ...] = (),
+        max_price: MaxPrice | None = None,
+        breakers: Breakers | None = None,
     ) -> None:
         self._default_model = default_model
         self._timeouts = timeouts or Timeouts()
         self._retries = retries or RetryPolicy()
         self._clock = clock or SystemClock()
         self._api_key = (api_key or "").strip()
-        root = _checked(base_url)
+        root = checked_base_url(base_url)
         self._dialect = dialect or ChatDialect.of(root)
         self._completions_url = httpx.URL(f"{root}/chat/completions")
         self._models_url = httpx.URL(f"{root}/models")
-        self._headers = self._make_headers()
+        self._generation_url = httpx.URL(f"{root}/generation")
+        self._headers = request_headers(self._api_key, self._dialect)
+        self._fallbacks = fallbacks
+        self._max_price = max_price or MaxPrice()
+        self._breakers = CallBreakers(
+            breakers or Breakers(BreakerPolicy(), clock=self._clock),
+            server=self._completions_url.host,
+            providers=self._dialect.gateway_members,
+        )
         self._extensions = {"timeout": httpx.Timeout(self._timeouts.connect_s, read=None).as_dict()}
         self._http = httpx.AsyncClient(
             transport=transport
@@ -76,32 +94,36 @@ class OpenAIClient:
         return self._default_model
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamItem, None]:
-        request = request if request.model else replace(request, model=self._default_model)
+        course = self._course(request)
         deadline = StreamDeadline(self._clock, self._timeouts)
-        failures = 0
+        yielded = False
         try:
             while True:
-                assembler = AnswerAssembler(request.model)
-                yielded = False
-                try:
-                    async with aclosing(self._attempt(request, assembler, deadline)) as items:
-                        async for item in items:
-                            yielded = True
-                            yield item
-                except (UpstreamFailure, DeadlinePassed, httpx.HTTPError) as error:
-                    failure = self._explained(error, request.model)
-                else:
-                    return
-                failures += 1
-                wait_s = None if yielded else self._retries.wait_s(failure, failures, deadline.left_s)
+                with self._enter(course) as entered:
+                    if course.attempts:
+                        yield Resending()
+                    course.attempts += 1
+                    assembler = AnswerAssembler(course.request.model)
+                    try:
+                        async with aclosing(self._attempt(course, assembler, deadline, entered)) as items:
+                            async for item in items:
+                                yielded = yielded or not isinstance(item, Began)
+                                yield item
+                    except (UpstreamFailure, DeadlinePassed, httpx.HTTPError) as error:
+                        failure = self._explained(error, course.request.model)
+                        entered.failed(failure)
+                    else:
+                        return
+                wait_s = None if yielded else course.after(failure, deadline.left_s)
                 if wait_s is None:
-                    partial = assembler.text if yielded else ""
-                    raise as_error(failure, partial=partial, generation_id=assembler.generation_id)
-                if failure.affordable_tokens:
-                    request = replace(request, max_completion_tokens=failure.affordable_tokens)
+                    partial = assembler.text
+                    if partial and not yielded:  # half an answer that came in one piece with its error
+                        yielded = True
+                        yield TextDelta(partial)
+                    raise as_error(failure, partial=partial, generation_id=assembler.generation_id, yielded=yielded)
                 log.warning("llm.retry", cause=failure.cause.value, status=failure.status, wait_s=round(wait_s, 3))
-                await self._clock.sleep(wait_s)
                 yield retried(failure, assembler.generation_id)
+                await self._clock.sleep(wait_s)
         finally:
             deadline.close()
 
@@ -112,21 +134,51 @@ class OpenAIClient:
         await self._catalogue.aclose()
         await self._http.aclose()
 
+    async def generation(self, generation_id: str, *, within_s: float = 30.0) -> GenerationRecord | None:
+        """See `Generations`. Servers that are no gateway keep no records."""
+        if not self._dialect.gateway_members:
+            return None
+        return await find_generation(generation_id, self._fetch_generation, clock=self._clock, within_s=within_s)
+
+    def _course(self, request: ModelRequest) -> Course:
+        asked = request if request.model else replace(request, model=self._default_model)
+        gateway = self._dialect.gateway_members
+        fallbacks = (model for model in self._fallbacks if not self._catalogue.is_dearer(model, self._max_price))
+        return Course(
+            pseudonymous(asked, self._api_key) if gateway else asked,
+            retries=self._retries,
+            fallbacks=tuple(fallbacks),
+            server_falls_back=gateway,
+        )
+
+    def _enter(self, course: Course) -> Entered:
+        """Pass the breakers, with another model if need be. Raises `ModelUnavailable`."""
+        while True:
+            try:
+                return self._breakers.enter(course.request.model)
+            except BreakerOpen as refused:
+                if refused.key[0] != "model" or not course.fall_back():
+                    raise as_refusal(refused) from refused
+
     async def _attempt(
-        self, request: ModelRequest, assembler: AnswerAssembler, deadline: StreamDeadline
+        self, course: Course, assembler: AnswerAssembler, deadline: StreamDeadline, entered: Entered
     ) -> AsyncGenerator[StreamItem, None]:
         deadline.begin()
-        response = await deadline.wait(
-            self._send("POST", self._completions_url, encode_request(request, self._dialect))
-        )
+        routing = Routing(course.server_fallbacks, entered.ignored_providers, self._max_price)
+        body = encode_request(course.request, self._dialect, routing)
+        response = await deadline.wait(self._send("POST", self._completions_url, body))
         try:
             assembler.generation_id = response.headers.get("x-generation-id")
             if not response.is_success:
                 raise await read_failure(response, deadline, self._clock.now())
+            if assembler.generation_id:
+                yield Began(assembler.generation_id)
             async with aclosing(read_answer(response, assembler, deadline)) as items:
                 async for item in items:
                     yield item
-            yield self._catalogue.priced(assembler.finish(), request.model)
+            answer = assembler.finish()
+            entered.answered(answer, course.server_fallbacks)
+            yield self._catalogue.priced(answer, course.request.model)
         finally:
             await response.aclose()
 
@@ -138,10 +190,22 @@ class OpenAIClient:
         return await self._http.send(request, stream=True)
 
     async def _fetch_models(self) -> dict[str, Any]:
+        body = await self._fetch(self._models_url, "the list of models")
+        if body is None:
+            raise ModelUnavailable("the list of models is not there; is the base URL right?")
+        return body
+
+    async def _fetch_generation(self, generation_id: str) -> dict[str, Any] | None:
+        return await self._fetch(self._generation_url.copy_with(params={"id": generation_id}), "the record")
+
+    async def _fetch(self, url: httpx.URL, what: str) -> dict[str, Any] | None:
+        """A JSON object; None for 404. Raises `ModelUnavailable`."""
         deadline = StreamDeadline(self._clock, self._timeouts)
         try:
-            response = await deadline.wait(self._send("GET", self._models_url))
+            response = await deadline.wait(self._send("GET", url))
             try:
+                if response.status_code == 404:
+                    return None
                 if not response.is_success:
                     raise await read_failure(response, deadline, self._clock.now())
                 body = parse_object(await read_body(response, deadline, _MAX_LIST_BYTES))
@@ -149,11 +213,11 @@ class OpenAIClient:
                 await response.aclose()
         except (UpstreamFailure, DeadlinePassed, httpx.HTTPError) as error:
             failure = self._explained(error, "")
-            raise ModelUnavailable(f"the list of models cannot be read: {failure.message}") from error
+            raise ModelUnavailable(f"{what} cannot be read: {failure.message}") from error
         finally:
             deadline.close()
         if body is None:
-            raise ModelUnavailable("the list of models is not a JSON object; is the base URL right?")
+            raise ModelUnavailable(f"{what} is not a JSON object; is the base URL right?")
         return body
 
     def _explained(self, error: UpstreamFailure | DeadlinePassed | httpx.HTTPError, model: str) -> UpstreamFailure:
@@ -164,6 +228,7 @@ class OpenAIClient:
                 failure = UpstreamFailure(Cause.AMBIGUOUS, str(error))
             case _:
                 failure = of_transport(error)
+        wait_for_reset(failure, self._clock.now())
         if failure.status in (400, 404) and self._catalogue.ids and not self._catalogue.lists(model):
             failure.cause = Cause.UNKNOWN_MODEL
         if failure.cause is Cause.UNKNOWN_MODEL:
@@ -172,29 +237,3 @@ class OpenAIClient:
         if self._api_key:
             failure.message = failure.message.replace(self._api_key, "<api key>")
         return failure
-
-    def _make_headers(self) -> httpx.Headers:
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "text/event-stream, application/json",
-            "Accept-Encoding": "identity",  # a compressor between us and the model would hold tokens back
-            "User-Agent": "greenroom",
-        }
-        if self._api_key:
-            headers["Authorization"] = f"Bearer {self._api_key}"
-        if self._dialect.gateway_members:
-            headers["X-OpenRouter-Title"] = "Greenroom"
-        return httpx.Headers(headers)
-
-
-def _checked(base_url: str) -> str:
-    root = base_url.strip().rstrip("/")
-    if root.endswith("/chat/completions"):
-        raise InvalidInput(f"the base URL of the model server ends before /chat/completions, it is {root[:-17]}")
-    try:
-        url = httpx.URL(root)
-    except httpx.InvalidURL as error:
-        raise InvalidInput(f"the base URL of the model server is no URL: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise InvalidInput(f"the base URL of the model server must begin with http:// or https://, not {root!r}")
-    return root

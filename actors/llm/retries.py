@@ -1,7 +1,4 @@
-"""When a failed attempt is made again, and after which wait. Only ever before anything was yielded.
-
-Here is the place for what is to come on top of single attempts: circuit breakers, fallback models.
-"""
+"""When a failed attempt is made again, and after which wait. Only ever before anything was yielded."""
 
 import random
 from collections.abc import Callable

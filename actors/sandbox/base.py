@@ -6,7 +6,7 @@ assumed from a binary's presence. Without isolation there is no sandbox: callers
 capped on the host's side, and the verdict is the host's, not what the code inside says of itself.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol, TypeAlias
@@ -38,7 +38,8 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a probe found. `limits` names those that are enforced: memory, cpu, pids, disk, time, output.
+    """What a probe found. `limits` names those that are enforced: memory, cpu, pids, disk, time, output; and `freeze`
+    where a sandbox that nobody uses can be kept from the processor.
 
     `egress` names the domains that its sandboxes may reach; none is no network at all.
     """
@@ -64,21 +65,47 @@ class Limits:
     command_s: float = 300.0
 
 
-Verdict: TypeAlias = Literal["ok", "nonzero", "timeout", "oom", "output_limit", "cancelled", "sandbox_lost", "policy"]
-"""`policy` is the verdict of a command that was not run, because the policy does not allow it."""
+Verdict: TypeAlias = Literal[
+    "ok",
+    "nonzero",
+    "timeout",
+    "oom",
+    "pids",
+    "disk",
+    "output_limit",
+    "cancelled",
+    "sandbox_lost",
+    "policy",
+]
+"""How a command ended, as the host saw it.
+
+`oom`: the kernel ended a process of it for want of memory. `pids`, `disk`: it failed, and the kernel had refused it a
+process, or a writable folder was full at its end. `policy`: it was not run, because the policy does not allow it.
+"""
+Variables: TypeAlias = Literal["new", "kept", "gone"]
+"""Of the interpreter that lasts: it began with this call, it is that of an earlier one, or it ended with this call."""
 OnOutput: TypeAlias = Callable[[str], None]
 """Called with output as it comes, decoded, on the event loop's thread. Must not block."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """How a command ended. Output is decoded with replacement and cut to the limit, keeping head and tail."""
+    """How a command ended. Output is decoded with replacement and cut to the limit, keeping head and tail.
+
+    `output_bytes` counts all that it printed. `cpu_s` and `peak_memory_bytes` are the kernel's for the whole sandbox
+    while the command ran, files in memory and the agent included; None where nobody counts them. `variables` is of
+    Python with `keep` only.
+    """
 
     verdict: Verdict
     exit_code: int | None
     output: str
     truncated: bool = False
     wall_s: float = 0.0
+    output_bytes: int = 0
+    cpu_s: float | None = None
+    peak_memory_bytes: int | None = None
+    variables: Variables | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +140,10 @@ class FileStat:
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """What was copied: regular files by their contents. Links, modes and empty folders are not."""
+    """What was copied: regular files and their bytes.
+
+    Between two sandboxes of a machine files go by their contents; links, modes and empty folders stay behind.
+    """
 
     files: int = 0
     size_bytes: int = 0
@@ -140,8 +170,14 @@ class Sandbox(Protocol):
         """Run `command` with `sh -c` in the workspace; standard input is empty."""
         ...
 
-    async def python(self, code: str, *, timeout_s: float, on_output: OnOutput | None = None) -> ExecResult:
-        """Run a Python program in the workspace, in a fresh interpreter."""
+    async def python(
+        self, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
+    ) -> ExecResult:
+        """Run a Python program in the workspace, in a fresh interpreter.
+
+        With `keep` in one that lasts, with the variables of earlier calls. Between calls it stands still. Its own
+        end is no other command's: when it exits, crashes or is stopped, the next call with `keep` gets a new one.
+        """
         ...
 
     async def read(self, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
@@ -160,12 +196,47 @@ class Sandbox(Protocol):
         """Everything below `path`, depth first. Raises `WorkspaceError`."""
         ...
 
+    async def remove(self, path: str, *, recursive: bool = False) -> None:
+        """Remove a file, or an empty folder; with `recursive` a folder and all that is in it.
+
+        A link is removed and not what it leads to. Raises `WorkspaceError`.
+        """
+        ...
+
     def assign(self, session_id: str) -> None:
         """Say whose it is, once, before its first use: what it asks of the network is judged and audited as theirs."""
         ...
 
+    def pack(self, *, max_bytes: int) -> AsyncGenerator[bytes]:
+        """The workspace as a stream that `unpack` of another sandbox takes. No command runs meanwhile.
+
+        Regular files, folders, and links that stay inside, with modes and times. It is opaque: what is in it was
+        said by the sandbox. Raises `WorkspaceError` when it is larger than `max_bytes` or cannot be read whole.
+        Close the generator when it is left early.
+        """
+        ...
+
+    async def unpack(self, chunks: AsyncIterable[bytes]) -> CopyResult:
+        """Fill the workspace of a new sandbox, and say with what.
+
+        Raises `WorkspaceError`, and then it is filled in part: destroy it. A stream that was made to do harm gets no
+        further than the sandbox's own workspace and its limits.
+        """
+        ...
+
+    async def pause(self) -> None:
+        """Keep all that is in it from the processor, until `resume`; it answers no call meanwhile. Idempotent.
+
+        Does nothing where the backend cannot (`freeze` in `Capability.limits`). Raises `SandboxUnavailable`.
+        """
+        ...
+
+    async def resume(self) -> None:
+        """Let it go on where `pause` stopped it. Idempotent. Raises `SandboxUnavailable` when that cannot be done."""
+        ...
+
     async def destroy(self) -> None:
-        """Kill all that runs in it and drop the workspace. Idempotent."""
+        """Kill all that runs in it, paused or not, and drop the workspace. Idempotent."""
         ...
 
 
@@ -199,6 +270,8 @@ class SandboxStatus:
     capability: Capability
     leased: int = 0
     warm: int = 0
+    waiting: int = 0
+    """Sessions that wait until a place for a sandbox becomes free."""
 
 
 class Sandboxes(Protocol):
@@ -213,7 +286,7 @@ class Sandboxes(Protocol):
     ) -> ExecResult: ...
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult: ...
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice: ...
@@ -223,6 +296,8 @@ class Sandboxes(Protocol):
     async def write(self, session_id: str, path: str, data: bytes) -> None: ...
 
     async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]: ...
+
+    async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None: ...
 
     async def holds(self, session_id: str) -> bool:
         """The session has a sandbox. Makes none."""
@@ -251,11 +326,28 @@ class Sandboxes(Protocol):
     async def status(self) -> SandboxStatus: ...
 
 
+class LeasedSandboxes(Sandboxes, Protocol):
+    """Those of one machine. Calls in a block of `fence.bound` may be refused with `LeaseEnded`."""
+
+    async def lease(self, session_id: str) -> int:
+        """Make sure that the session has a sandbox; the number of its lease. Waits as other first calls do."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """Settings of a pool: the limits of each sandbox, how many stay warm, how long an idle one lives."""
+    """Settings of a pool: the limits of each sandbox, how many stay warm and may be leased, how long a lease lasts.
+
+    A sandbox is paused when nobody used it for `freeze_s` (0: never). When every place is taken, one that was idle for
+    `spare_s` makes room for a session that waits.
+    """
 
     limits: Limits = field(default_factory=Limits)
     warm: int = 1
     idle_s: float = 900.0
+    max_lease_s: float = 86_400.0
+    freeze_s: float = 5.0
     max_leased: int = 64
+    max_waiting: int = 256
+    wait_s: float = 30.0
+    spare_s: float = 10.0

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from ..core.clock import Clock, SystemClock
 from .agent_sandbox import AgentSandbox
+from .agent_socket import connect
 from .base import Capability, Level, Limits, Missing
 from .canary import HIDDEN, diagnose, findings, program
 from .cgroups import ControlGroups, Surroundings, find_control_groups
-from .channel import AgentChannel, ChannelClosed
+from .channel import ChannelClosed
 from .egress import Egress, Outlet, outlet_of
 from .ground import Ground
 from .host_users import HostUsers
@@ -30,7 +31,6 @@ from .seccomp import filter_for
 from .unavailable import reported, unavailable
 
 NAME = "bubblewrap"
-_START_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,8 @@ class BubblewrapBackend:
             return Capability(NAME, Level.NONE, missing=tuple(broken))
         # The number of processes is bound by a limit of the user namespace where no control group does it.
         limits = frozenset({"disk", "time", "output", "pids"}).union(ground.groups.places)
+        if ground.groups.freezer:
+            limits |= {"freeze"}
         missing = tuple(gap for controller, gap in ground.groups.missing.items() if controller != "pids")
         domains = self._egress.rules.domains if self._egress else ()
         return Capability(NAME, Level.NAMESPACE, limits, missing, domains)
@@ -122,7 +124,7 @@ class BubblewrapBackend:
             ours.close()
             raise unavailable(diagnose(f"launcher: {error}")) from error
         try:
-            channel = await _connect(ours)
+            channel = await connect(ours)
             uid = await asyncio.to_thread(_settle, jail)
         except BaseException as error:
             message = jail.message()
@@ -134,6 +136,8 @@ class BubblewrapBackend:
 
     def _start(self, ground: _Shared, limits: Limits, control: socket.socket, outlet: Outlet | None) -> Jail:
         group = None
+        # Where a control group counts processes, it is the one that refuses, because it tells of it.
+        processes = limits.pids + (2 if "pids" in ground.groups.places else 1)
         uid = self._users.take() if os.geteuid() == 0 else None
         with control:
             try:
@@ -143,7 +147,7 @@ class BubblewrapBackend:
                 launch = Launch(
                     bwrap=ground.rootfs.bwrap,
                     options=_options(ground.rootfs, limits, outlet),
-                    command=(ground.rootfs.python, "-I", "-c", agent_program(), str(limits.pids + 1)),
+                    command=(ground.rootfs.python, "-I", "-c", agent_program(), str(processes)),
                     seccomp=ground.seccomp,
                     limits=process_limits(
                         file_bytes=limits.file_bytes,
@@ -195,21 +199,6 @@ def _options(rootfs: RootFs, limits: Limits, outlet: Outlet | None) -> list[str]
         options += ["--ro-bind", str(outlet.folder), FOLDER]
     # /dev is a tmpfs as well, and without this an unbounded one.
     return [*options, "--chdir", "/workspace", "--remount-ro", "/dev", "--remount-ro", "/"]
-
-
-async def _connect(ours: socket.socket) -> AgentChannel:
-    try:
-        _, channel = await asyncio.get_running_loop().create_unix_connection(AgentChannel, sock=ours)
-    except BaseException:
-        ours.close()
-        raise
-    try:
-        async with asyncio.timeout(_START_S):
-            await channel.ready
-    except BaseException:
-        channel.close()
-        raise
-    return channel
 
 
 def _settle(jail: Jail) -> int:

@@ -39,7 +39,7 @@ open("trial", "w").close()
 print(json.dumps({
     "another user": os.getuid() == UID and os.geteuid() == UID,
     "no capabilities": int(status["CapEff"], 16) == 0 and int(status["CapBnd"], 16) == 0,
-    "no new privileges": status["NoNewPrivs"].strip() == "1",
+    "no new privileges": libc.prctl(39, 0, 0, 0, 0) == 1,
     "system call filter": status["Seccomp"].strip() == "2",
     "no user namespaces": refused(clone_user_namespace),
     "no network": [line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line] in ([], ["lo"])
@@ -88,6 +88,10 @@ _DIAGNOSES = {
         "user namespaces",
         f"sysctl kernel.unprivileged_userns_clone=1 and user.max_user_namespaces=15000; {_IN_A_CONTAINER}",
     ),
+    "fork/exec /proc/self/exe": Missing(
+        "user namespaces",
+        f"sysctl kernel.unprivileged_userns_clone=1 and user.max_user_namespaces=15000; {_IN_A_CONTAINER}",
+    ),
     "setting up uid map": Missing(
         "user namespaces",
         "AppArmor holds them back: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or a profile for bwrap",
@@ -106,7 +110,7 @@ _DIAGNOSES = {
 
 
 def diagnose(message: str) -> Missing:
-    """What launcher's and bubblewrap's words mean, and what would mend it."""
+    """What the words of the launcher, of bubblewrap or of runsc mean, and what would mend it."""
     for words, missing in _DIAGNOSES.items():
         if words in message:
             return Missing(missing.what, f"{missing.fix} ({message[:300]})")

@@ -9,31 +9,38 @@ import errno
 import os
 import secrets
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
 
+from . import owners
 from .base import Limits, Missing
+from .counts import OOM_EVENTS, Counters, Version
+from .freezer import Freezer, can_freeze
 
 CONTROLLERS = ("memory", "pids", "cpu")
+_ACCOUNTS = "cpuacct"
+"""Counts processor time in version 1 and limits nothing; version 2 counts it in every group."""
 # The monitor of bubblewrap and the agent are in the group, but not of the tool's making.
 OWN_PROCESSES = 2
+FREEZER = "freezer"
+"""In version 1 a tree of its own; in version 2 every group can be frozen."""
+_LEFTOVER_S = 2.0
+_LEFTOVER_POLL_S = 0.002
 _PERIOD_US = 100_000
 _FOLDER = "greenroom"
 _HOST_LEAF = "greenroom-host"
 
-Version: TypeAlias = Literal[1, 2]
-
 
 @dataclass(frozen=True, slots=True)
 class ControlGroup:
-    """The group of one sandbox. `oom_events` is the file that counts what the kernel ended for memory;
-    `cpu_settings` wait for `limit_cpu`."""
+    """The group of one sandbox. `cpu_settings` wait for `limit_cpu`; `freezer` is None where it cannot be frozen."""
 
     folders: tuple[Path, ...]
-    oom_events: Path | None
+    counters: Counters
     cpu_settings: tuple[tuple[Path, str], ...] = ()
+    freezer: Freezer | None = None
 
     @property
     def entrances(self) -> tuple[Path, ...]:
@@ -49,27 +56,19 @@ class ControlGroup:
         for path, value in self.cpu_settings:
             path.write_text(value)
 
-    def oom_kills(self) -> int:
-        """How many processes the kernel has ended here for want of memory; 0 where it does not count them."""
-        if self.oom_events is None:
-            return 0
-        try:
-            lines = self.oom_events.read_text().splitlines()
-        except OSError:
-            return 0
-        counts = dict(line.split(maxsplit=1) for line in lines)
-        return int(counts.get("oom_kill", 0))
-
     def kill(self) -> None:
-        """Send SIGKILL to all that is in the group now."""
+        """Send SIGKILL to all that is in the group now, frozen or not."""
         for folder in self.folders:
             with contextlib.suppress(OSError):
                 for pid in (folder / "cgroup.procs").read_text().split():
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(int(pid), signal.SIGKILL)
+        if self.freezer:
+            self.freezer.let_die()
 
     def remove(self) -> bool:
         """Remove the group; False while something in it still lives."""
+        self.counters.close()
         gone = True
         for folder in self.folders:
             try:
@@ -84,25 +83,29 @@ class ControlGroup:
 @dataclass(frozen=True, slots=True)
 class ControlGroups:
     """Where groups can be made: for each controller that we have, the folder above them;
-    for each of the others, why not."""
+    for each of the others, why not. `accounts` is where version 1 counts processor time, if it can be had."""
 
     version: Version
     places: Mapping[str, Path]
     missing: Mapping[str, Missing] = field(default_factory=dict[str, Missing])
+    accounts: Path | None = None
+    freezer: Path | None = None
+    """The folder above those groups that can be frozen."""
 
     def create(self, limits: Limits) -> ControlGroup | None:
         """A new, empty group with its limits set; None where there is no controller. Raises OSError."""
-        if not self.places:
+        if not self._folders:
             return None
-        name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        folders = tuple(dict.fromkeys(place / name for place in self.places.values()))
-        memory = self.places.get("memory")
-        events = memory / name / _OOM_EVENTS[self.version] if memory else None
+        name = f"{owners.this_process_here()}-{secrets.token_hex(4)}"
+        ours = {controller: place / name for controller, place in self.places.items()}
+        if self.accounts:
+            ours[_ACCOUNTS] = self.accounts / name
+        folders = tuple(place / name for place in self._folders)
         cpu = self.places.get("cpu")
         cpu_settings = (
             tuple((cpu / name / file, value) for file, value in _cpu_settings(self.version, limits)) if cpu else ()
         )
-        group = ControlGroup(folders, events, cpu_settings)
+        group = ControlGroup(folders, Counters(self.version, ours), cpu_settings, self._freezer_of(name))
         try:
             for folder in folders:
                 folder.mkdir()
@@ -115,16 +118,28 @@ class ControlGroups:
         return group
 
     def remove_leftovers(self) -> None:
-        """Remove the groups of processes that were killed before they could."""
-        for place in dict.fromkeys(self.places.values()):
-            for folder in place.glob("*-*/"):
-                owner = folder.name.partition("-")[0]
-                if owner.isdigit() and not Path("/proc", owner).exists():
-                    with contextlib.suppress(OSError):
-                        folder.rmdir()
+        """End what is left of processes that were killed before they could end it, and remove its groups.
+
+        What was frozen then has outlived its owner: in version 1 it could not even die.
+        """
+        left = {folder.name for place in self._folders for folder in place.glob("*-*/")}
+        for name in sorted(name for name in left if owners.is_gone_here(name.rpartition("-")[0])):
+            group = ControlGroup(
+                tuple(place / name for place in self._folders), Counters(self.version, {}), (), self._freezer_of(name)
+            )
+            deadline = time.monotonic() + _LEFTOVER_S
+            while not group.remove() and time.monotonic() < deadline:
+                group.kill()
+                time.sleep(_LEFTOVER_POLL_S)
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys((*self.places.values(), *filter(None, (self.accounts, self.freezer)))))
+
+    def _freezer_of(self, name: str) -> Freezer | None:
+        return Freezer.of(self.freezer / name, self.version) if self.freezer else None
 
 
-_OOM_EVENTS: Mapping[Version, str] = {1: "memory.oom_control", 2: "memory.events"}
 _OPTIONAL = frozenset({"memory.memsw.limit_in_bytes", "memory.swap.max"})
 
 
@@ -199,29 +214,42 @@ def find_control_groups(surroundings: Surroundings) -> ControlGroups:
         parent = unified.folder if surroundings.may_use_top else _own_folder(unified, own.get("", "/"))
         places, missing = _unified_places(parent)
         version: Version = 2
+        accounts = None
+        freezer = next((place for place in places.values() if can_freeze(place)), None)
     else:
         places, missing = _split_places(mounts.by_controller, own)
         version = 1
+        accounts = _split_places(mounts.by_controller, own, (_ACCOUNTS,))[0].get(_ACCOUNTS)
+        freezer = _split_freezer(mounts.by_controller.get(FREEZER), own)
     if "memory" in places and surroundings.swap_is_on and not _counts_swap(version, places["memory"]):
         del places["memory"]
         missing["memory"] = _missing("memory", "swap is on and not counted; turn it off or boot with swapaccount=1")
-    return ControlGroups(version, places, missing)
+    return ControlGroups(version, places, missing, accounts, freezer)
 
 
 def group_of(pid: int, name: str, surroundings: Surroundings) -> ControlGroup | None:
-    """The group for memory that somebody else has made for a process, to read its counts; None where it cannot be
+    """The group that somebody else has made for a process, to read its counts; None where that for memory cannot be
     seen from here. `name` has to be in its path: a process id alone may be that of another place's numbering."""
     mounts = _mounts(surroundings.mountinfo)
     unified = mounts.unified if mounts.unified and "memory" in mounts.unified.controllers else None
+    folders: dict[str, Path] = {}
+    try:
+        lines = Path("/proc", str(pid), "cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if name not in path:
+            continue
+        for controller in controllers.split(",") if controllers else CONTROLLERS:
+            mount = mounts.by_controller.get(controller) if controllers else unified
+            folder = _own_folder(mount, path) if mount else None
+            if folder and name in str(folder):
+                folders[controller] = folder
     version: Version = 2 if unified else 1
-    mount = unified or mounts.by_controller.get("memory")
-    with contextlib.suppress(OSError):
-        for line in Path("/proc", str(pid), "cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if name in path and mount and ("memory" in controllers.split(",") or (unified and not controllers)):
-                events = _own_folder(mount, path) / _OOM_EVENTS[version]
-                return ControlGroup((), events) if name in str(events) and events.exists() else None
-    return None
+    memory = folders.get("memory")
+    seen = memory is not None and (memory / OOM_EVENTS[version]).exists()
+    return ControlGroup((), Counters(version, folders)) if seen else None
 
 
 def _mounts(mountinfo: str) -> _Found:
@@ -236,7 +264,7 @@ def _mounts(mountinfo: str) -> _Found:
                 found.unified = _Mount(folder, fields[3], controllers)
         elif kind[0] == "cgroup":
             controllers = frozenset(kind[2].split(","))
-            for controller in controllers.intersection(CONTROLLERS):
+            for controller in controllers.intersection((*CONTROLLERS, _ACCOUNTS, FREEZER)):
                 found.by_controller[controller] = _Mount(folder, fields[3], controllers)
     return found
 
@@ -248,10 +276,12 @@ def _own_folder(mount: _Mount, path: str) -> Path:
     return folder if folder.is_dir() else mount.folder
 
 
-def _split_places(mounts: Mapping[str, _Mount], own: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, Missing]]:
+def _split_places(
+    mounts: Mapping[str, _Mount], own: Mapping[str, str], controllers: Sequence[str] = CONTROLLERS
+) -> tuple[dict[str, Path], dict[str, Missing]]:
     places: dict[str, Path] = {}
     missing: dict[str, Missing] = {}
-    for controller in CONTROLLERS:
+    for controller in controllers:
         mount = mounts.get(controller)
         if mount is None:
             missing[controller] = _missing(controller, "the kernel has no such control group mounted")
@@ -266,6 +296,19 @@ def _split_places(mounts: Mapping[str, _Mount], own: Mapping[str, str]) -> tuple
         else:
             places[controller] = place
     return places, missing
+
+
+def _split_freezer(mount: _Mount | None, own: Mapping[str, str]) -> Path | None:
+    """Where groups that can be frozen are made; None where there are none: then idle sandboxes are left as they are."""
+    if mount is None:
+        return None
+    place = _own_folder(mount, own.get(FREEZER, "/")) / _FOLDER
+    try:
+        place.mkdir(exist_ok=True)
+        _try_group(place)
+    except OSError:
+        return None
+    return place
 
 
 def _unified_places(parent: Path) -> tuple[dict[str, Path], dict[str, Missing]]:
@@ -309,7 +352,7 @@ def _move_processes(source: Path, leaf: Path) -> None:
 
 
 def _try_group(place: Path) -> None:
-    trial = place / f"{os.getpid()}-{secrets.token_hex(4)}"
+    trial = place / f"{owners.this_process_here()}-{secrets.token_hex(4)}"
     trial.mkdir()
     trial.rmdir()
 

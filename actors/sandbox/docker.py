@@ -28,6 +28,7 @@ from .egress import Egress, Outlet, outlet_of
 from .ground import Ground
 from .host_users import HostUsers
 from .interior import CANARY_LIMITS, WORKSPACE, agent_program, check_workspace_fits, environment
+from .room import Room
 from .rootfs import CannotBuild, default_cache
 from .unavailable import reported, unavailable
 
@@ -128,7 +129,7 @@ class DockerBackend:
         if not container.counts_memory:
             fix = "run Greenroom where the daemon runs and not in a container, with the control groups in sight"
             missing.append(Missing("the count of what was ended for memory, so that it is told as what it is", fix))
-        limits = frozenset({"disk", "time", "output"}) | ground.facts.limits
+        limits = frozenset({"disk", "time", "output", "freeze"}) | ground.facts.limits
         domains = self._egress.rules.domains if self._egress else ()
         return Capability(NAME, Level.CONTAINER, limits, tuple(missing), domains)
 
@@ -192,7 +193,8 @@ class DockerBackend:
             # Within a remapped range nobody here knows which host user it will be.
             outlet.give_to(None if ground.facts.remaps_users else uid)
         # Among users of a remapped range the number of processes would be counted over all sandboxes together.
-        processes = _REMAPPED_PIDS if ground.facts.remaps_users else limits.pids + 1
+        # Else one more than the control group's, which then is the one that refuses, and counts it.
+        processes = _REMAPPED_PIDS if ground.facts.remaps_users else limits.pids + 2
         started = ground.engine.start(
             ground.image.name,
             [ground.image.python, "-I", "-c", agent_program(answers_fd=1), str(processes)],
@@ -206,7 +208,8 @@ class DockerBackend:
             labels={LABEL: self._owner},
         )
         group = group_of(started.pid, started.id, Surroundings.of_this_process())
-        container = Container(ground.engine, started.id, group)
+        # Only of a group that bears its name: the number of its process may be that of another place's numbering.
+        container = Container(ground.engine, started.id, group, Room.of(started.pid) if group else None)
         self._containers.add(container)
         if self._closed:
             started.streams.close()

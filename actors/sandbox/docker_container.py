@@ -5,11 +5,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import SandboxUnavailable
 from .base import Limits
 from .cgroups import ControlGroup
+from .counts import Counts
 from .docker_engine import DockerEngine, EngineError
 from .inside.bridge import FOLDER
 from .interior import writable_folders
+from .room import Room
 
 _PERIOD_US = 100_000
 _BYTES_PER_INODE = 4096
@@ -68,10 +71,11 @@ def _tmpfs(size: int, uid: int) -> str:
 class Container:
     """The processes of one sandbox, seen from outside. Not for the event loop: its methods block for a moment."""
 
-    def __init__(self, engine: DockerEngine, id_: str, group: ControlGroup | None) -> None:
+    def __init__(self, engine: DockerEngine, id_: str, group: ControlGroup | None, room: Room | None) -> None:
         self._engine = engine
         self._id = id_
         self._group = group
+        self._room = room
         self._ending = threading.Lock()  # guards `_ended`: a second caller waits until the first has done it
         self._ended = False
 
@@ -84,9 +88,29 @@ class Container:
         """Whether it can be seen from here what was ended for want of memory."""
         return self._group is not None
 
-    def oom_kills(self) -> int:
-        # Not what the engine says of it, which tells of the first process only.
-        return self._group.oom_kills() if self._group else 0
+    def begin(self) -> Counts:
+        # Not what the engine says of memory, which tells of the first process only.
+        return self._group.counters.begin() if self._group else Counts()
+
+    def counts(self) -> Counts:
+        return self._group.counters.read() if self._group else Counts()
+
+    def is_full(self) -> bool | None:
+        return self._room.is_full() if self._room and not self._ended else None
+
+    def freeze(self) -> None:
+        self._set_paused(paused=True)
+
+    def thaw(self) -> None:
+        self._set_paused(paused=False)
+
+    def _set_paused(self, *, paused: bool) -> None:
+        with self._ending:
+            if not self._ended:
+                try:
+                    self._engine.set_paused(self._id, paused=paused)
+                except EngineError as error:
+                    raise SandboxUnavailable(f"The container could not be paused or unpaused: {error}") from error
 
     def end(self) -> None:
         """Kill everything and remove the container. Idempotent; where the daemon fails, `ended` stays False."""
@@ -100,3 +124,7 @@ class Container:
                 _log.warning("a container was left to the daemon: %s", error)
             else:
                 self._ended = True
+                if self._room:
+                    self._room.close()
+                if self._group:
+                    self._group.counters.close()

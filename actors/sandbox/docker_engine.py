@@ -138,6 +138,12 @@ class DockerEngine:
     def inspect(self, container: str) -> Mapping[str, Any]:
         return self._asked("a look", lambda: self._api.inspect_container(container))
 
+    def set_paused(self, container: str, *, paused: bool) -> None:
+        """Idempotent."""
+        change = self._api.pause if paused else self._api.unpause
+        if bool(self.inspect(container)["State"]["Paused"]) is not paused:
+            self._asked("a pause or its end", lambda: change(container))
+
     def remove(self, container: str) -> None:
         """Kill it and remove it. Idempotent, and nothing of it runs when this returns."""
 

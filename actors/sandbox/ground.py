@@ -31,12 +31,14 @@ class Ground(Generic[Prepared]):
         if self._closed:
             raise SandboxUnavailable("The sandbox backend is closed.")
         async with self._preparing:
-            if self._prepared is None:
+            prepared = self._prepared
+            if prepared is None:
                 try:
-                    self._prepared = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare)
+                    prepared = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare)
                 except CannotBuild as error:
                     raise unavailable(error.missing) from error
-            return self._prepared
+                self._prepared = prepared
+            return prepared
 
     def forget(self) -> None:
         """A part of it is there no more: the next who needs it prepares it anew."""

@@ -5,14 +5,16 @@ every call with the reason; code of tools never runs outside.
 """
 
 import asyncio
-import logging
-from collections import deque
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TypeVar
 
+import structlog
+
+from ..core import telemetry
 from ..core.clock import Clock
-from ..core.errors import SandboxUnavailable
+from ..core.errors import LeaseEnded, SandboxUnavailable
 from .base import (
     Capability,
     CopyResult,
@@ -28,65 +30,114 @@ from .base import (
     SandboxStatus,
     WorkspaceError,
 )
+from .fence import Epochs, current
+from .keeping import Keeping, NothingKept
+from .leases import RELEASED, Lease, Leases
+from .running import Interrupted, Running
 from .unavailable import UnavailableSandboxes
+from .upkeep import Upkeep
+from .warm import WarmShelf
 
-_REFILL_PAUSE_S = 5.0
-_REAPS_PER_IDLE = 4
-_CHECK_S = 2.0
+_CLOSE_S = 60.0
+_SAVES = 3
+"""So often is a workspace tried to be saved of a sandbox that cannot stay."""
+
+_SAVE_PAUSE_S = 1.0
+_ENDING_S = 25.0
+"""So long is an answer held back for that depends on how a workspace was saved: less than callers wait."""
+
 COPIED_ENTRIES = 10_000
-_LOST = "The session's sandbox was lost, and its workspace with it. The next call gets a new, empty one."
+_LEFT = ("idle", "age")
+"""Reasons to end a lease that can wait."""
+
+_LOST = "The session's sandbox was lost, and what its workspace held that was not kept. The next call gets a new one."
+_ENDED = "The session's sandbox was given back before this call came."
 
 Result = TypeVar("Result")
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("greenroom.sandboxes")
 
 
 async def open_sandboxes(
-    backend: SandboxBackend, spec: SandboxSpec, *, clock: Clock, require: Level = Level.NAMESPACE
+    backend: SandboxBackend,
+    spec: SandboxSpec,
+    *,
+    clock: Clock,
+    require: Level = Level.NAMESPACE,
+    keeping: Keeping | None = None,
 ) -> "SandboxHost | UnavailableSandboxes":
     """Probe, then start a host; or close the backend and refuse, where it does not reach `require`."""
     capability = await backend.probe()
     if not capability.level.reaches(require):
         await backend.aclose()
         return UnavailableSandboxes(capability, require)
-    host = SandboxHost(backend, spec, capability, clock=clock)
+    host = SandboxHost(backend, spec, capability, clock=clock, keeping=keeping)
     host.start()
     return host
-
-
-@dataclass(slots=True)
-class _Lease:
-    """A session's hold on a sandbox. `turn` guards `sandbox`: of calls that come at once, one makes it."""
-
-    used_s: float
-    users: int = 0
-    sandbox: Sandbox | None = None
-    commands: set[asyncio.Task[ExecResult]] = field(default_factory=set[asyncio.Task[ExecResult]])
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class SandboxHost:
     """`Sandboxes` over one backend. It owns the backend from here on; `aclose` ends both.
 
     A lost sandbox is dropped. The call that found it so says it, by the verdict `sandbox_lost` or by
-    `SandboxUnavailable`, and the next one gets a new sandbox with an empty workspace.
+    `SandboxUnavailable`, and the next one gets a new sandbox, with what `keeping` has of the workspace.
+
+    Calls that are bound to an earlier epoch of the session than one before, or to a lease that has ended, are
+    refused with `LeaseEnded`; see `fence.py`.
     """
 
-    def __init__(self, backend: SandboxBackend, spec: SandboxSpec, capability: Capability, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        backend: SandboxBackend,
+        spec: SandboxSpec,
+        capability: Capability,
+        *,
+        clock: Clock,
+        keeping: Keeping | None = None,
+    ) -> None:
         self._backend = backend
         self._spec = spec
         self._capability = capability
         self._clock = clock
-        self._leases: dict[str, _Lease] = {}
-        self._warm: deque[Sandbox] = deque()
-        self._warm_wanted = asyncio.Event()
-        self._upkeep: asyncio.Task[None] | None = None
+        self._shelf = WarmShelf(backend, spec.limits, spec.warm, clock=clock)
+        self._leases = Leases(
+            places=spec.max_leased,
+            waiting_max=spec.max_waiting,
+            wait_s=spec.wait_s,
+            clock=clock,
+            first_number=time.time_ns(),  # none that a process before this one has given
+            make_room=self._make_room,
+        )
+        self._upkeep = Upkeep(self._leases, spec, self._end, clock=clock)
+        self._workspaces: Keeping = keeping or NothingKept()
+        self._epochs = Epochs()
+        self._running = Running()
+        self._endings: set[asyncio.Task[None]] = set()
+        self._keeping: asyncio.Task[None] | None = None
         self._closed = False
 
     def start(self) -> None:
-        """Begin to keep sandboxes warm and to end idle ones. Idempotent."""
-        if self._upkeep is None and not self._closed:
-            self._warm_wanted.set()
-            self._upkeep = asyncio.create_task(self._keep_up(), name="sandbox-upkeep")
+        """Begin to keep sandboxes warm, to freeze idle ones and to end them. Idempotent."""
+        if self._keeping is None and not self._closed:
+            self._keeping = asyncio.create_task(self._keep_up(), name="sandbox-upkeep")
+
+    async def lease(self, session_id: str) -> int:
+        """Make sure that the session has a sandbox, and return the number of its lease: calls may be bound to it.
+
+        Waits as the first call would that needs a sandbox.
+        """
+
+        async def take() -> int:
+            lease = await self._enter(session_id)
+            try:
+                await self._sandbox(lease)
+                return lease.number
+            finally:
+                self._leases.leave(lease)
+
+        try:
+            return await self._running.run(session_id, take())
+        except Interrupted:
+            raise SandboxUnavailable("The call was cancelled while it waited for a sandbox.") from None
 
     async def shell(
         self, session_id: str, command: str, *, timeout_s: float, on_output: OnOutput | None = None
@@ -94,9 +145,11 @@ class SandboxHost:
         return await self._execute(session_id, lambda s: s.shell(command, timeout_s=timeout_s, on_output=on_output))
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult:
-        return await self._execute(session_id, lambda s: s.python(code, timeout_s=timeout_s, on_output=on_output))
+        return await self._execute(
+            session_id, lambda s: s.python(code, timeout_s=timeout_s, on_output=on_output, keep=keep)
+        )
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
         return await self._use(session_id, lambda s: s.read(path, offset=offset, max_bytes=max_bytes))
@@ -110,12 +163,16 @@ class SandboxHost:
     async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
         return await self._use(session_id, lambda s: s.list(path, max_entries=max_entries))
 
+    async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None:
+        await self._use(session_id, lambda s: s.remove(path, recursive=recursive))
+
     async def holds(self, session_id: str) -> bool:
+        await self._leases.ended(session_id, within_s=_ENDING_S)
         return session_id in self._leases
 
     async def copy(self, source: str, target: str) -> CopyResult:
-        if source not in self._leases:
-            return CopyResult()
+        if not await self.holds(source):
+            return await self._copy_kept(source, target)
         found = await self.list(source, max_entries=COPIED_ENTRIES + 1)
         if len(found) > COPIED_ENTRIES:
             raise WorkspaceError(f"The workspace has more than {COPIED_ENTRIES:,} files and folders; none was copied.")
@@ -129,169 +186,185 @@ class SandboxHost:
             size += len(part.data)
         return CopyResult(len(files), size)
 
+    async def _copy_kept(self, source: str, target: str) -> CopyResult:
+        if not await self._workspaces.keeps(source):
+            return CopyResult()
+        return await self._use(target, lambda sandbox: self._workspaces.copied(source, sandbox))
+
     async def interrupt(self, session_id: str) -> None:
-        lease = self._leases.get(session_id)
-        commands = lease.commands.copy() if lease else None
-        if not commands:
-            return
-        for command in commands:
-            if not command.cancelling():  # a second cancel would cut short the killing of what runs
-                command.cancel()
-        await asyncio.wait(commands)
+        if commands := self._running.interrupt(session_id):
+            await asyncio.wait(commands)
 
     async def release(self, session_id: str) -> None:
-        lease = self._leases.pop(session_id, None)
-        if lease and lease.sandbox:
-            await lease.sandbox.destroy()
+        self._leases.withdraw(session_id)
+        if (lease := self._leases.get(session_id)) is not None:
+            made = lease.sandbox is not None
+            ending = self._end(lease, "released")
+            if made:  # else whoever makes it waits no longer than for that
+                await asyncio.shield(ending)
+        await self._workspaces.forget(session_id)
 
     async def status(self) -> SandboxStatus:
-        return SandboxStatus(self._capability, leased=len(self._leases), warm=len(self._warm))
+        leases = self._leases
+        return SandboxStatus(self._capability, leased=len(leases), warm=len(self._shelf), waiting=leases.waiting)
 
     async def aclose(self) -> None:
         """Destroy every sandbox, leased or warm, and close the backend. Idempotent."""
         if self._closed:
             return
         self._closed = True
-        if self._upkeep:
-            self._upkeep.cancel()
-            await asyncio.wait({self._upkeep})
-        held = [lease.sandbox for lease in self._leases.values() if lease.sandbox] + [*self._warm]
-        self._leases.clear()
-        self._warm.clear()
-        async with asyncio.TaskGroup() as group:
-            for sandbox in held:
-                group.create_task(sandbox.destroy())
+        if self._keeping:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
+        self._leases.close()
+        for lease in self._leases.held:
+            self._end(lease, "closed")
+        if self._endings:
+            await asyncio.wait(self._endings, timeout=_CLOSE_S)
+        await self._shelf.aclose()
         await self._backend.aclose()
 
-    async def _execute(self, session_id: str, call: Callable[[Sandbox], Awaitable[ExecResult]]) -> ExecResult:
-        """In a task of its own, which `interrupt` can end without ending the caller's."""
-        lease = self._lease(session_id)
-        command = asyncio.create_task(self._command(session_id, lease, call), name=f"command {session_id}")
-        lease.commands.add(command)
-        try:
-            return await command
-        except asyncio.CancelledError:
-            caller = asyncio.current_task()
-            if caller is None or caller.cancelling():
-                raise
-            return ExecResult("cancelled", None, "")
-        finally:
-            lease.commands.discard(command)
-            self._leave(lease)
+    # A session's sandbox ------------------------------------------------------------------------------
 
-    async def _command(
-        self, session_id: str, lease: _Lease, call: Callable[[Sandbox], Awaitable[ExecResult]]
-    ) -> ExecResult:
-        sandbox = await self._sandbox(session_id, lease)
+    async def _execute(self, session_id: str, call: Callable[[Sandbox], Awaitable[ExecResult]]) -> ExecResult:
         try:
-            result = await call(sandbox)
-        except SandboxUnavailable:
-            result = ExecResult("sandbox_lost", None, "")
-        if result.verdict == "sandbox_lost":
-            await self._drop(lease, sandbox)
-        return result
+            return await self._running.run(session_id, self._command(session_id, call))
+        except Interrupted:
+            return ExecResult("cancelled", None, "")
+
+    async def _command(self, session_id: str, call: Callable[[Sandbox], Awaitable[ExecResult]]) -> ExecResult:
+        lease = await self._enter(session_id)
+        try:
+            sandbox = await self._sandbox(lease)
+            try:
+                result = await call(sandbox)
+            except SandboxUnavailable:
+                result = ExecResult("sandbox_lost", None, "")
+            if result.verdict == "sandbox_lost":
+                await self._drop(lease, sandbox)
+            return self._told(session_id, result)
+        finally:
+            self._leases.leave(lease)
 
     async def _use(self, session_id: str, call: Callable[[Sandbox], Awaitable[Result]]) -> Result:
-        lease = self._lease(session_id)
+        lease = await self._enter(session_id)
         try:
-            sandbox = await self._sandbox(session_id, lease)
+            sandbox = await self._sandbox(lease)
             try:
                 return await call(sandbox)
             except SandboxUnavailable as error:
                 await self._drop(lease, sandbox)
                 raise SandboxUnavailable(_LOST) from error
-        finally:
-            self._leave(lease)
-
-    def _lease(self, session_id: str) -> _Lease:
-        if self._closed:
-            raise SandboxUnavailable("The sandbox host is closed.")
-        lease = self._leases.get(session_id)
-        if lease is None:
-            if len(self._leases) >= self._spec.max_leased:
-                raise SandboxUnavailable(
-                    f"All {self._spec.max_leased} sandboxes of this node are in use; try again when a session has "
-                    "ended, or raise sandbox_max_leased.",
-                    max_leased=self._spec.max_leased,
-                )
-            lease = self._leases[session_id] = _Lease(self._clock.monotonic())
-        lease.users += 1
-        return lease
-
-    def _leave(self, lease: _Lease) -> None:
-        lease.users -= 1
-        lease.used_s = self._clock.monotonic()
-        if lease.sandbox is None and not lease.users:
-            # A session that has nothing, because none could be made or it was lost, must not keep a place.
-            for session_id in [key for key, value in self._leases.items() if value is lease]:
-                del self._leases[session_id]
-
-    async def _sandbox(self, session_id: str, lease: _Lease) -> Sandbox:
-        async with lease.turn:
-            if lease.sandbox is None:
-                sandbox = await self._take()
-                if self._leases.get(session_id) is not lease:
-                    await sandbox.destroy()
-                    raise SandboxUnavailable("The session's sandbox was released while it was being made.")
-                sandbox.assign(session_id)
-                lease.sandbox = sandbox
-            return lease.sandbox
-
-    async def _take(self) -> Sandbox:
-        """A sandbox that nobody has had: a warm one that still answers, else a new one."""
-        self._warm_wanted.set()
-        while self._warm:
-            sandbox = self._warm.popleft()
-            try:
-                answers = await _answers(sandbox)
-            except BaseException:
-                # Whoever gives up waiting holds the only reference to it.
-                await asyncio.shield(sandbox.destroy())
+            except WorkspaceError as error:
+                if (notice := self._workspaces.notice(session_id)) is not None:
+                    raise type(error)(f"{error} ({notice})") from error
                 raise
-            if answers:
-                return sandbox
-            await sandbox.destroy()
-        return await self._backend.create(self._spec.limits)
+        finally:
+            self._leases.leave(lease)
 
-    async def _drop(self, lease: _Lease, sandbox: Sandbox) -> None:
+    def _told(self, session_id: str, result: ExecResult) -> ExecResult:
+        """With what the model must know of the workspace before all else."""
+        notice = self._workspaces.notice(session_id)
+        return result if notice is None else replace(result, output=f"[{notice}]\n{result.output}")
+
+    async def _enter(self, session_id: str) -> Lease:
+        """The session's lease, which is to be left. Ends what runs for an owner that was overtaken."""
+        fence = current()
+        if self._epochs.check(session_id, fence.epoch):
+            self._running.interrupt(session_id, before_epoch=fence.epoch)
+        if fence.lease is not None:
+            held = self._leases.get(session_id)
+            if held is None or held.number != fence.lease:
+                raise LeaseEnded(_ENDED)
+        return await self._leases.enter(session_id)
+
+    async def _sandbox(self, lease: Lease) -> Sandbox:
+        async with lease.turn:
+            self._check(lease)
+            sandbox = lease.sandbox
+            if sandbox is None:
+                sandbox = lease.sandbox = await self._shelf.take()
+                sandbox.assign(lease.session_id)
+                await self._or_drop(lease, sandbox, self._workspaces.given(lease.session_id, sandbox))
+            elif lease.frozen:
+                await self._or_drop(lease, sandbox, sandbox.resume())
+            lease.frozen = False
+        self._check(lease)
+        return sandbox
+
+    def _check(self, lease: Lease) -> None:
+        """While it waited the lease may have ended, and the session may have been taken over."""
+        self._epochs.check(lease.session_id, current().epoch)
+        if self._leases.get(lease.session_id) is not lease:
+            raise SandboxUnavailable(RELEASED)
+
+    async def _or_drop(self, lease: Lease, sandbox: Sandbox, step: Awaitable[None]) -> None:
+        """A sandbox that is not as its session is to find it is given to nobody."""
+        try:
+            await step
+        except BaseException:
+            await asyncio.shield(self._drop(lease, sandbox))
+            raise
+
+    async def _drop(self, lease: Lease, sandbox: Sandbox) -> None:
         if lease.sandbox is sandbox:
             lease.sandbox = None
+            telemetry.SANDBOX_ENDED.labels("lost").inc()
         await sandbox.destroy()
+
+    async def _kept(self, lease: Lease, sandbox: Sandbox, reason: str) -> bool:
+        """Whether the sandbox may be destroyed: its workspace is kept, or cannot be, or its place is needed."""
+        tries = _SAVES if reason == "closed" else 1
+        for number in range(tries):
+            if number:
+                await self._clock.sleep(_SAVE_PAUSE_S)
+            if await self._workspaces.given_up(lease.session_id, sandbox):
+                return True
+        if reason in _LEFT:
+            return False
+        self._workspaces.lost(lease.session_id, "the store that keeps it did not answer when its sandbox had to go")
+        return True
+
+    def _make_room(self) -> None:
+        self._upkeep.make_room()
+
+    def _end(self, lease: Lease, reason: str) -> asyncio.Task[None]:
+        """The session has no sandbox from now on; the place is taken until the old one is destroyed."""
+        telemetry.SANDBOX_ENDED.labels(reason).inc()
+        ending = asyncio.create_task(
+            self._destroy(lease, self._leases.end(lease), reason), name=f"end {lease.session_id}"
+        )
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        return ending
+
+    async def _destroy(self, lease: Lease, free: Callable[[], None], reason: str) -> None:
+        try:
+            async with lease.turn:  # whoever makes it or wakes it does that first
+                sandbox, lease.sandbox = lease.sandbox, None
+            if sandbox is not None and not await self._parted(lease, sandbox, reason):
+                lease.sandbox = sandbox
+                self._leases.take_back(lease)
+        except Exception:  # noqa: BLE001  nobody waits for it who could catch it, and the place must become free
+            _log.exception("a sandbox could not be ended as it should", session_id=lease.session_id)
+        finally:
+            free()
+
+    async def _parted(self, lease: Lease, sandbox: Sandbox, reason: str) -> bool:
+        """Destroy the sandbox, unless its workspace could not be kept now and may be later."""
+        parted = True
+        try:
+            if reason != "released":
+                if lease.frozen:
+                    await sandbox.resume()
+                    lease.frozen = False
+                parted = await self._kept(lease, sandbox, reason)
+        finally:
+            if parted:
+                await sandbox.destroy()
+        return parted
 
     async def _keep_up(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._refill())
-            group.create_task(self._reap())
-
-    async def _refill(self) -> None:
-        while True:
-            await self._warm_wanted.wait()
-            self._warm_wanted.clear()
-            try:
-                while len(self._warm) < self._spec.warm:
-                    self._warm.append(await self._backend.create(self._spec.limits))
-            except Exception as error:  # noqa: BLE001  nobody is there to catch it, and upkeep must outlive it
-                # The next lease asks again; without one there is nobody to keep trying for.
-                _log.warning("no warm sandbox could be made: %r", error)
-                await self._clock.sleep(_REFILL_PAUSE_S)
-
-    async def _reap(self) -> None:
-        while True:
-            await self._clock.sleep(self._spec.idle_s / _REAPS_PER_IDLE)
-            now = self._clock.monotonic()
-            for session_id, lease in list(self._leases.items()):
-                if lease.users or now - lease.used_s < self._spec.idle_s:
-                    continue
-                try:
-                    await self.release(session_id)
-                except Exception:  # noqa: BLE001  as above
-                    _log.exception("an idle sandbox could not be destroyed")
-
-
-async def _answers(sandbox: Sandbox) -> bool:
-    try:
-        async with asyncio.timeout(_CHECK_S):
-            await sandbox.list(max_entries=1)
-    except (SandboxUnavailable, TimeoutError):
-        return False
-    return True
+            group.create_task(self._shelf.keep_full())
+            group.create_task(self._upkeep.run())

@@ -54,9 +54,14 @@ def writable_folders(limits: Limits) -> tuple[tuple[str, int], ...]:
     """Folders in memory, and how many bytes each may hold."""
     return (
         ("/dev/shm", min(_SHM_BYTES, limits.workspace_bytes)),  # noqa: S108  the sandbox's own
-        ("/tmp", min(_TMP_BYTES, limits.workspace_bytes)),  # noqa: S108
+        ("/tmp", tmp_bytes(limits)),  # noqa: S108
         (WORKSPACE, limits.workspace_bytes),
     )
+
+
+def tmp_bytes(limits: Limits) -> int:
+    """How many bytes /tmp may hold."""
+    return min(_TMP_BYTES, limits.workspace_bytes)
 
 
 def check_workspace_fits(limits: Limits) -> None:

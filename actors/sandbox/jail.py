@@ -9,11 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .cgroups import ControlGroup
+from .counts import Counts
+from .freezer import Freezer, tell
+from .room import Room
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _END_S = 5.0
@@ -37,13 +40,25 @@ class Launch:
     group: ControlGroup | None
 
     def argv(self, seccomp_fd: int, info_fd: int) -> list[str]:
-        entrances = self.group.entrances if self.group else ()
         return [
-            sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), str(self.uid or 0),
-            ":".join(map(str, entrances)), ",".join(f"{number}={value}" for number, value in self.limits),
+            *launcher(self.uid, self.group, self.limits),
             str(self.bwrap), "--seccomp", str(seccomp_fd), "--info-fd", str(info_fd), *self.options, "--",
             *self.command,
         ]  # fmt: skip
+
+
+def launcher(
+    uid: int | None, group: ControlGroup | None, limits: Sequence[tuple[int, int]], *, mortal: bool = False
+) -> list[str]:
+    """The command that becomes another, which is to follow it: as that user, in that group, within these limits.
+
+    What is `mortal` is killed when the thread that started it ends.
+    """
+    entrances = group.entrances if group else ()
+    return [
+        sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), str(uid or 0), "mortal" if mortal else "",
+        ":".join(map(str, entrances)), ",".join(f"{number}={value}" for number, value in limits),
+    ]  # fmt: skip
 
 
 def process_limits(*, file_bytes: int, open_files: int, address_space: int | None) -> list[tuple[int, int]]:
@@ -75,6 +90,7 @@ class Jail:
         self._stderr_fd = stderr_fd
         self._info_fd = info_fd
         self._init_fd: int | None = None
+        self._room: Room | None = None
         self._ending = threading.Lock()  # guards `_ended`: a second caller waits until the first has done it
         self._ended = False
 
@@ -115,6 +131,7 @@ class Jail:
         # Not json: bubblewrap writes the object in parts, of which the first holds what is needed.
         pid = int(text.partition('"child-pid":')[2].strip().split(",")[0].split("\n")[0].rstrip("} "))
         self._init_fd = os.pidfd_open(pid)
+        self._room = Room.of(pid)
         return pid
 
     def limit_cpu(self) -> None:
@@ -122,8 +139,25 @@ class Jail:
         if self._group:
             self._group.limit_cpu()
 
-    def oom_kills(self) -> int:
-        return self._group.oom_kills() if self._group else 0
+    def begin(self) -> Counts:
+        return self._group.counters.begin() if self._group else Counts()
+
+    def counts(self) -> Counts:
+        return self._group.counters.read() if self._group else Counts()
+
+    def is_full(self) -> bool | None:
+        return self._room.is_full() if self._room and not self._ended else None
+
+    def freeze(self) -> None:
+        self._tell(Freezer.freeze)
+
+    def thaw(self) -> None:
+        self._tell(Freezer.thaw)
+
+    def _tell(self, step: Callable[[Freezer], None]) -> None:
+        with self._ending:
+            if self._group and not self._ended:
+                tell(self._group.freezer, step)
 
     def message(self) -> str:
         """What launcher and bubblewrap said on their standard error."""
@@ -149,6 +183,8 @@ class Jail:
             self._process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=_END_S)
+        if self._room:
+            self._room.close()
         while self._group and not self._group.remove() and time.monotonic() < deadline:
             self._group.kill()
             time.sleep(_END_POLL_S)

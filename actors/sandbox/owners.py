@@ -1,4 +1,4 @@
-"""Who made a container: a process of this machine, named so that no later one can be taken for it."""
+"""Who made a container or a control group: a process of this machine, named so that none later is taken for it."""
 
 import os
 from pathlib import Path
@@ -23,8 +23,25 @@ def is_gone(owner: str) -> bool:
     return place == _place() and _start_time(int(process)) != started
 
 
+def this_process_here() -> str:
+    """As `this_process`, for what does not outlive a boot, and fit to be part of a file's name."""
+    return f"{_namespace()}.{os.getpid()}.{_start_time(os.getpid())}"
+
+
+def is_gone_here(owner: str) -> bool:
+    """`is_gone` for what `this_process_here` named."""
+    namespace, _, process_of = owner.partition(".")
+    process, _, started = process_of.partition(".")
+    return namespace == str(_namespace()) and process.isdigit() and _start_time(int(process)) != started
+
+
 def _place() -> str:
-    return f"{_boot()}:{Path('/proc/self/ns/pid').stat().st_ino}"
+    return f"{_boot()}:{_namespace()}"
+
+
+def _namespace() -> int:
+    """Of process ids: numbers mean something within one only."""
+    return Path("/proc/self/ns/pid").stat().st_ino
 
 
 def _boot() -> str:

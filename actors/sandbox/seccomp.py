@@ -27,9 +27,13 @@ _ERRNO = 0x00050000
 # Offsets in struct seccomp_data; the low half of an argument comes first on the little-endian machines here.
 _NUMBER, _ARCH, _ARGS = 0, 4, 16
 _X32_BIT = 0x40000000
+_INIT = 1
+_DEVICE_BIT = 0o020000  # in the modes of both kinds of devices, and of no other file
 NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 SOCKET_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
 TERMINAL_INJECTIONS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+OWNER_COMMANDS = (8, 10, 15)  # of fcntl: F_SETOWN, F_SETSIG, F_SETOWN_EX
+OWNER_REQUESTS = (0x8901, 0x8902)  # of ioctl: FIOSETOWN, SIOCSPGRP
 PERSONALITIES = (0, 0xFFFFFFFF)  # Linux itself, and the question which one it is
 
 
@@ -72,8 +76,12 @@ class _Program:
         return b"".join(struct.pack("=HBBI", *instruction) for instruction in self.code)
 
 
-def assemble(architecture: Architecture) -> bytes:
-    """The filter as an array of `struct sock_filter`."""
+def assemble(architecture: Architecture, *, lenient: bool = False) -> bytes:
+    """The filter as an array of `struct sock_filter`.
+
+    Linux keeps signals from inside away from process 1, and device files to itself. Where a `lenient` kernel does not,
+    the filter does: nothing is sent to that number, and no file is made to send signals to anybody.
+    """
     call = architecture.numbers
     program = _Program()
     program.add(_LOAD_WORD, _ARCH)
@@ -91,12 +99,18 @@ def assemble(architecture: Architecture) -> bytes:
     program.only(call["prlimit64"], 0, (0,), refusal(errno.EPERM))
     program.only(call["personality"], 0, PERSONALITIES, refusal(errno.EPERM))
     program.never(call["clone"], 0, _JUMP_ANY_BIT, (NAMESPACE_FLAGS,))
-    program.never(call["ioctl"], 1, _JUMP_EQUAL, TERMINAL_INJECTIONS)
+    program.never(call["ioctl"], 1, _JUMP_EQUAL, TERMINAL_INJECTIONS + (OWNER_REQUESTS if lenient else ()))
+    if lenient:
+        for number in architecture.signals.values():
+            program.never(number, 0, _JUMP_EQUAL, (_INIT,))
+        program.never(architecture.fcntl, 1, _JUMP_EQUAL, OWNER_COMMANDS)
+        for number, mode in architecture.mknods:
+            program.never(number, mode, _JUMP_ANY_BIT, (_DEVICE_BIT,))
     program.add(_RETURN, ALLOW)
     return program.packed()
 
 
-def filter_for(machine: str | None = None) -> bytes | None:
+def filter_for(machine: str | None = None, *, lenient: bool = False) -> bytes | None:
     """The filter for a machine as `platform.machine()` names it, this one by default; None where it is unknown."""
     architecture = ARCHITECTURES.get(machine or platform.machine())
-    return assemble(architecture) if architecture else None
+    return assemble(architecture, lenient=lenient) if architecture else None

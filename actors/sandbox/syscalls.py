@@ -40,16 +40,26 @@ _AARCH64 = {
     "userfaultfd": 282, "kexec_file_load": 294,
 }  # fmt: skip
 
+# What reaches another process by its number, in the first argument.
+_UNIFIED_SIGNALS = {"pidfd_open": 434}
+_X86_64_SIGNALS = {"kill": 62, "rt_sigqueueinfo": 129, "tkill": 200, "tgkill": 234, "rt_tgsigqueueinfo": 297}
+_AARCH64_SIGNALS = {"kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240}
+
 # These are let through or refused by what they are asked for.
 _INSPECTED = frozenset({"clone", "clone3", "ioctl", "personality", "prlimit64", "socket", "socketpair"})
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """`audit` is the AUDIT_ARCH number by which the kernel names it."""
+    """`audit` is the AUDIT_ARCH number by which the kernel names it; `signals` are calls that reach other processes;
+    `mknods` are those that make files of any kind, with the place of the mode among their arguments.
+    """
 
     audit: int
     numbers: Mapping[str, int]
+    signals: Mapping[str, int]
+    fcntl: int
+    mknods: tuple[tuple[int, int], ...]
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -58,6 +68,8 @@ class Architecture:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "x86_64": Architecture(0xC000003E, _X86_64 | _UNIFIED),
-    "aarch64": Architecture(0xC00000B7, _AARCH64 | _UNIFIED),
+    "x86_64": Architecture(
+        0xC000003E, _X86_64 | _UNIFIED, _X86_64_SIGNALS | _UNIFIED_SIGNALS, 72, ((133, 1), (259, 2))
+    ),
+    "aarch64": Architecture(0xC00000B7, _AARCH64 | _UNIFIED, _AARCH64_SIGNALS | _UNIFIED_SIGNALS, 25, ((33, 2),)),
 }

@@ -8,7 +8,7 @@ from ..core.errors import SandboxUnavailable
 from .base import Capability, CopyResult, ExecResult, FileInfo, FileSlice, FileStat, Level, Missing, SandboxStatus
 
 STRONGER = Missing(
-    "a stronger backend", "set GREENROOM_SANDBOX to auto or docker, or lower GREENROOM_SANDBOX_MIN_LEVEL"
+    "a stronger backend", "set GREENROOM_SANDBOX to auto, docker or gvisor, or lower GREENROOM_SANDBOX_MIN_LEVEL"
 )
 """What is missing where a sandbox is whole and yet too weak."""
 
@@ -45,6 +45,9 @@ class UnavailableSandboxes:
         self._capability = capability
         self._require = require
 
+    async def lease(self, session_id: str) -> int:  # noqa: ARG002 - the Protocol's
+        self._refuse()
+
     async def shell(self, *_args: object, **_options: object) -> ExecResult:
         self._refuse()
 
@@ -61,6 +64,9 @@ class UnavailableSandboxes:
         self._refuse()
 
     async def list(self, *_args: object, **_options: object) -> tuple[FileInfo, ...]:
+        self._refuse()
+
+    async def remove(self, *_args: object, **_options: object) -> None:
         self._refuse()
 
     async def holds(self, session_id: str) -> bool:  # noqa: ARG002 - the Protocol's

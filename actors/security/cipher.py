@@ -13,7 +13,9 @@ class Cipher(Protocol):
 
     def seal(self, data: bytes, *, owner: str, place: str) -> bytes: ...
 
-    def unseal(self, data: bytes, *, owner: str, place: str) -> bytes: ...
+    def unseal(self, data: bytes, *, owner: str, place: str) -> bytes:
+        """Raises ValueError for what was not sealed for this owner and place."""
+        ...
 
 
 class ClearText:

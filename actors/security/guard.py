@@ -1,6 +1,8 @@
-"""The policy before the sandboxes: every call of a tool passes here, is judged, audited, and only then dispatched."""
+"""The policy before the sandboxes: each call, of a tool or a person, is judged here, audited, and then dispatched."""
 
+import asyncio
 import hashlib
+import posixpath
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -22,6 +24,7 @@ from ..sandbox.base import (
     PolicyRefused,
     Sandboxes,
     SandboxStatus,
+    WorkspaceError,
 )
 from .audit import Audit, AuditRecord, Decision
 from .commands import Judgement, judge
@@ -35,15 +38,24 @@ PYTHON = "python3"
 AUDITED_CHARS = 16_000
 """So much of a command line or program is in the audit; its hash is of the whole."""
 
+REMOVED_ENTRIES = 10_000
+"""A folder with more in it is not removed at once: the policy looks at each name first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a tool asks for something."""
+    """On whose behalf something is asked for: of a tool call of the model, or of a person, who has no turn."""
 
     user_id: str
     session_id: str
-    turn_id: str
-    tool_call_id: str
+    turn_id: str | None = None
+    tool_call_id: str | None = None
+    key_id: str | None = None
+    """Of the API key that a person used; none by a handle."""
+
+    def told(self) -> dict[str, Any]:
+        """What the audit says of a person beside the columns; nothing of a model."""
+        return {} if self.tool_call_id else {"by": "person", "key_id": self.key_id}
 
 
 class SandboxGuard:
@@ -108,7 +120,7 @@ class SandboxGuard:
                 turn_id=caller.turn_id,
                 tool_call_id=caller.tool_call_id,
                 rule=rule,
-                detail=mended_json(detail),
+                detail=mended_json({**caller.told(), **detail}),
             )
         )
 
@@ -135,13 +147,14 @@ class GuardedSandboxes:
         )
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult:
         return await self._run(
             "program.run",
             code,
             self._judge_python(),
-            lambda: self._sandboxes.python(session_id, code, timeout_s=timeout_s, on_output=on_output),
+            lambda: self._sandboxes.python(session_id, code, timeout_s=timeout_s, on_output=on_output, keep=keep),
+            keep=keep,
         )
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
@@ -161,6 +174,8 @@ class GuardedSandboxes:
     async def write(self, session_id: str, path: str, data: bytes) -> None:
         rules = self._guard.policy.files
         detail = {"path": path, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        # By its name and size first: what cannot be allowed wherever it leads makes no sandbox. Then by where it
+        # leads, which only the sandbox knows, because tool code may have put a link there.
         refusal = path_refusal(place(path), rules) or size_refusal(path, len(data), rules)
         if not refusal:
             found = await self._sandboxes.stat(session_id, path)
@@ -172,13 +187,43 @@ class GuardedSandboxes:
         await self._guard.decide(self._caller, "file.write", None, detail)
         await self._sandboxes.write(session_id, path, data)
 
+    async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None:
+        folder, name = posixpath.split(posixpath.normpath(path))
+        found = await self._sandboxes.stat(session_id, folder or ".")
+        # The name itself is removed, and not what it leads to.
+        real = posixpath.normpath(posixpath.join(found.path, name))
+        detail = {"path": path, "leads_to": real, "recursive": recursive}
+        rules = self._guard.policy.files
+        refusal = path_refusal(place(path), rules) or path_refusal(place(real), rules)
+        if recursive and not refusal:
+            refusal = await self._refusal_below(session_id, real)
+        if refusal:
+            await self._refuse("file.remove", refusal, detail)
+        await self._guard.decide(self._caller, "file.remove", None, detail)
+        await self._sandboxes.remove(session_id, real, recursive=recursive)
+
+    async def _refusal_below(self, session_id: str, path: str) -> Refusal | None:
+        """What is in a folder that goes with it: all of it has to be allowed."""
+        if (await self._sandboxes.stat(session_id, path)).kind != "folder":
+            return None
+        below = await self._sandboxes.list(session_id, path, max_entries=REMOVED_ENTRIES + 1)
+        if len(below) > REMOVED_ENTRIES:
+            raise WorkspaceError(f"{path} holds more than {REMOVED_ENTRIES:,} files and folders; remove parts of it.")
+        rules = self._guard.policy.files
+        return next((refusal for info in below if (refusal := path_refusal(place(info.path), rules))), None)
+
     async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
         found = await self._sandboxes.stat(session_id, path)
         if refusal := self._path_refusal(path, found):
             await self._refuse("file.list", refusal, {"path": path, "leads_to": found.path})
-        listed = await self._sandboxes.list(session_id, path, max_entries=max_entries)
         rules = self._guard.policy.files
-        return tuple(info for info in listed if path_refusal(place(info.path), rules) is None)
+        wanted = max_entries
+        while True:
+            listed = await self._sandboxes.list(session_id, path, max_entries=wanted)
+            shown = tuple(info for info in listed if path_refusal(place(info.path), rules) is None)
+            if len(listed) < wanted or len(shown) >= max_entries:
+                return shown[:max_entries]
+            wanted *= 2  # what is not shown must not make a listing that was cut look whole
 
     async def holds(self, session_id: str) -> bool:
         return await self._sandboxes.holds(session_id)
@@ -196,13 +241,22 @@ class GuardedSandboxes:
         return await self._sandboxes.status()
 
     async def _run(
-        self, action: str, source: str, judgement: Judgement, run: Callable[[], Awaitable[ExecResult]]
+        self,
+        action: str,
+        source: str,
+        judgement: Judgement,
+        run: Callable[[], Awaitable[ExecResult]],
+        *,
+        keep: bool = False,
     ) -> ExecResult:
         detail: dict[str, Any] = {
             "source": source[:AUDITED_CHARS],
             "sha256": hashlib.sha256(source.encode("utf-8", "replace")).hexdigest(),
             "programs": list(judgement.programs),
         }
+        if keep:
+            # What it does depends on the programs before it in the same interpreter.
+            detail["keep"] = True
         await self._guard.decide(self._caller, action, judgement.refusal, detail)
         if judgement.refusal:
             return ExecResult("policy", None, self._told(judgement.refusal))
@@ -211,8 +265,18 @@ class GuardedSandboxes:
         except SandboxUnavailable as error:
             await self._end(action, {"verdict": error.code, "sha256": detail["sha256"]})
             raise
+        except asyncio.CancelledError:
+            await asyncio.shield(self._end(action, {"verdict": "cancelled", "sha256": detail["sha256"]}))
+            raise
         output = hashlib.sha256(result.output.encode("utf-8", "replace")).hexdigest()
-        ended = {"verdict": result.verdict, "exit_code": result.exit_code, "wall_s": round(result.wall_s, 3)}
+        ended = {
+            "verdict": result.verdict,
+            "exit_code": result.exit_code,
+            "wall_s": round(result.wall_s, 3),
+            "cpu_s": result.cpu_s,
+            "peak_memory_bytes": result.peak_memory_bytes,
+            "output_bytes": result.output_bytes,
+        }
         await self._end(action, {**ended, "sha256": detail["sha256"], "output_sha256": output})
         return result
 

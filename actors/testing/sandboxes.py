@@ -29,6 +29,7 @@ class FakeRun:
     kind: Literal["shell", "python"]
     source: str
     timeout_s: float
+    keep: bool = False
 
 
 class FakeSandboxes:
@@ -64,9 +65,9 @@ class FakeSandboxes:
         return await self._run(FakeRun(session_id, "shell", command, timeout_s), on_output)
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult:
-        return await self._run(FakeRun(session_id, "python", code, timeout_s), on_output)
+        return await self._run(FakeRun(session_id, "python", code, timeout_s, keep), on_output)
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
         files = self._workspace(session_id)
@@ -103,6 +104,17 @@ class FakeSandboxes:
         found += [FileInfo(name, 0, is_dir=True) for name in folders - {"."}]
         below = [info for info in found if PurePosixPath(top) in PurePosixPath(info.path).parents]
         return tuple(sorted(below, key=lambda info: PurePosixPath(info.path).parts)[:max_entries])
+
+    async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None:
+        files = self._workspace(session_id)
+        name = _normal(path)
+        below = [file for file in files if PurePosixPath(name) in PurePosixPath(file).parents]
+        if name == "." or (name not in files and not below):
+            raise WorkspaceError(f"There is nothing to remove at {path!r}.")
+        if below and not recursive:
+            raise WorkspaceError(f"{path!r} is a folder that is not empty.")
+        for file in [*below, name]:
+            files.pop(file, None)
 
     async def holds(self, session_id: str) -> bool:
         return session_id in self._files

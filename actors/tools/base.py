@@ -24,6 +24,9 @@ from ..core.messages import ToolSpec
 from ..memory.base import MemoryStore
 from ..sandbox.base import OnOutput, Sandboxes
 
+OUTCOME_UNKNOWN = "outcome_unknown"
+"""The `error` of a tool of which nobody knows what it did, because the process that ran it died."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:

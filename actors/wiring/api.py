@@ -8,6 +8,7 @@ from ..agent.approval_book import ApprovalBook
 from ..agent.book import SessionBook
 from ..agent.payloads import Payloads
 from ..agent.sql_journal import SqlJournal
+from ..agent.workspaces import Workspaces
 from ..core.clock import Clock, SystemClock
 from ..core.ids import NewId, uuid7_ids
 from ..core.settings import Settings
@@ -15,11 +16,13 @@ from ..handles import RemoteSessions
 from ..llm.base import LLM
 from ..register import met
 from ..sandbox.base import Sandboxes
+from ..security.audit import SqlAudit
 from ..security.cipher import ClearText
 from ..security.keys import ApiKeys
 from ..store.database import Database
 from ..tool_handles import RemoteMemories, RemoteSandboxes
 from .models import open_llm
+from .policy import sandbox_guard
 from .store import api_keys, open_database
 
 
@@ -32,6 +35,7 @@ class ApiParts:
     new_id: NewId
     sessions: RemoteSessions
     sandboxes: Sandboxes
+    workspaces: Workspaces
     memories: RemoteMemories
     book: SessionBook
     approvals: ApprovalBook
@@ -44,7 +48,7 @@ class ApiParts:
 async def open_api(settings: Settings) -> AsyncGenerator[ApiParts]:
     clock = SystemClock()
     sessions = RemoteSessions(settings.namespace, clock)
-    sandboxes = RemoteSandboxes(settings.namespace)
+    sandboxes = RemoteSandboxes(settings.namespace, wait_s=settings.sandbox_wait_s)
     memories = RemoteMemories(settings.namespace, timeout_s=settings.memory_timeout_s)
     async with (
         open_database(settings) as database,
@@ -52,14 +56,19 @@ async def open_api(settings: Settings) -> AsyncGenerator[ApiParts]:
         met(sessions.meet, sandboxes.meet, memories.meet),
     ):
         payloads = Payloads(ClearText())
+        new_id = uuid7_ids(clock)
+        book = SessionBook(database, payloads, SqlJournal(database, payloads), clock)
+        audit = SqlAudit(database, ClearText())
+        guard = sandbox_guard(settings, sandboxes, audit=audit, clock=clock, new_id=new_id)
         yield ApiParts(
             settings=settings,
             clock=clock,
-            new_id=uuid7_ids(clock),
+            new_id=new_id,
             sessions=sessions,
             sandboxes=sandboxes,
+            workspaces=Workspaces(book, guard),
             memories=memories,
-            book=SessionBook(database, payloads, SqlJournal(database, payloads), clock),
+            book=book,
             approvals=ApprovalBook(database, payloads),
             keys=api_keys(settings, database, clock),
             database=database,

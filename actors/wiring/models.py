@@ -3,16 +3,23 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from ..core import telemetry
 from ..core.clock import Clock
 from ..core.errors import InvalidInput
 from ..core.settings import Settings, read_secret
 from ..llm.base import LLM
+from ..llm.breakers import BreakerPolicy, Breakers, Key, State
+from ..llm.chat_request import OPENROUTER_DIALECT, ChatDialect, MaxPrice
 from ..llm.demo import DemoModel
+from ..llm.limits import CallLimits, FairSlots, LimitedLLM
 from ..llm.openai import OpenAIClient, Timeouts
 
 DEMO = "demo"
 OPENROUTER = "https://openrouter.ai/api/v1"
 OPENROUTER_MODEL = "openrouter/auto"
+
+_DIALECTS = {"openrouter": OPENROUTER_DIALECT, "openai": ChatDialect()}
+_SHOWN = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
 def model_source(settings: Settings) -> str:
@@ -34,15 +41,51 @@ def default_model(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def open_llm(settings: Settings, clock: Clock) -> AsyncGenerator[LLM]:
-    llm = _llm(settings, clock)
+async def open_llm(settings: Settings, clock: Clock, breakers: Breakers | None = None) -> AsyncGenerator[LLM]:
+    """A process that says which breakers are open brings them."""
+    llm = _limited(_llm(settings, clock, breakers or model_breakers(settings, clock)), settings, clock)
     try:
         yield llm
     finally:
         await llm.aclose()
 
 
-def _llm(settings: Settings, clock: Clock) -> LLM:
+def model_breakers(settings: Settings, clock: Clock) -> Breakers:
+    """Breakers whose state is a metric of this process."""
+    policy = BreakerPolicy(
+        window_s=settings.llm_breaker_window_s,
+        failure_rate=settings.llm_breaker_failure_rate,
+        min_calls=settings.llm_breaker_min_calls,
+        open_s=settings.llm_breaker_open_s,
+        open_max_s=max(settings.llm_breaker_open_s, settings.llm_breaker_open_max_s),
+    )
+    return Breakers(policy, clock=clock, on_change=_show)
+
+
+def left_alone(breakers: Breakers) -> tuple[str, ...]:
+    """What is left alone now, as `scope:name`."""
+    return tuple(f"{scope}:{name}" for (scope, name), state in breakers.states().items() if state is State.OPEN)
+
+
+def _show(key: Key, state: State | None) -> None:
+    scope, name = key
+    name = telemetry.model_label(name) if scope in ("model", "provider") else name
+    telemetry.LLM_BREAKER_STATE.labels(scope, name).set(_SHOWN[state or State.CLOSED])
+
+
+def _limited(llm: LLM, settings: Settings, clock: Clock) -> LLM:
+    limits = CallLimits(
+        settings.llm_max_calls, settings.llm_max_calls_per_model, settings.llm_queue_max, settings.llm_queue_s
+    )
+    if not limits.calls and not limits.calls_per_model:
+        return llm
+    slots = FairSlots(limits, clock=clock)
+    telemetry.LLM_CALLS_RUNNING.set_function(lambda: slots.running)
+    telemetry.LLM_CALLS_WAITING.set_function(lambda: slots.waiting)
+    return LimitedLLM(llm, slots)
+
+
+def _llm(settings: Settings, clock: Clock, breakers: Breakers) -> LLM:
     source = model_source(settings)
     if source == DEMO:
         return DemoModel(clock=clock)
@@ -57,5 +100,9 @@ def _llm(settings: Settings, clock: Clock) -> LLM:
             idle_s=settings.llm_idle_s,
             total_s=settings.llm_total_s,
         ),
+        dialect=_DIALECTS.get(settings.llm_dialect),
+        fallbacks=settings.llm_fallback_models,
+        max_price=MaxPrice(settings.llm_max_prompt_usd, settings.llm_max_completion_usd),
+        breakers=breakers,
         clock=clock,
     )

@@ -10,18 +10,22 @@ from ..core.errors import StoreUnavailable
 from ..core.settings import Settings
 from ..egress_handles import RemoteConnectionLog
 from ..sandbox import host
-from ..sandbox.base import Capability, Level, Missing, SandboxBackend, Sandboxes, SandboxSpec
+from ..sandbox.base import Capability, LeasedSandboxes, Level, Missing, SandboxBackend, SandboxSpec
 from ..sandbox.bubblewrap import BubblewrapBackend
 from ..sandbox.egress import Egress
 from ..sandbox.egress_base import Attempt, ConnectionLog, EgressLimits
 from ..sandbox.egress_rules import EgressRules
 from ..sandbox.first_fit import FirstFitBackend
+from ..sandbox.gvisor import GvisorBackend
+from ..sandbox.gvisor_runsc import version
+from ..sandbox.rootfs import CannotBuild
 from ..sandbox.unavailable import UnavailableSandboxes
 from .limits import sandbox_limits
+from .objects import workspaces
 
 
 @asynccontextmanager
-async def open_sandboxes(settings: Settings) -> AsyncGenerator[Sandboxes]:
+async def open_sandboxes(settings: Settings) -> AsyncGenerator[LeasedSandboxes]:
     """This machine's sandboxes; without isolation, ones that say why there are none."""
     if settings.sandbox == "none":
         off = Missing("sandboxes are switched off", "set GREENROOM_SANDBOX=auto")
@@ -29,7 +33,13 @@ async def open_sandboxes(settings: Settings) -> AsyncGenerator[Sandboxes]:
         return
     clock = SystemClock()
     backend = sandbox_backend(settings, clock, log=RemoteConnectionLog(settings.namespace))
-    opened = await host.open_sandboxes(backend, sandbox_spec(settings), clock=clock, require=required_level(settings))
+    opened = await host.open_sandboxes(
+        backend,
+        sandbox_spec(settings),
+        clock=clock,
+        require=required_level(settings),
+        keeping=workspaces(settings, clock),
+    )
     try:
         yield opened
     finally:
@@ -61,15 +71,20 @@ def sandbox_backend(
             egress=_egress(settings, log),
         )
 
+    def gvisor() -> SandboxBackend:
+        return GvisorBackend(settings.sandbox_cache, clock=clock)
+
     match settings.sandbox:
         case "bubblewrap":
             return bubblewrap()
+        case "gvisor":
+            return gvisor()
         case "docker":
             return docker()
         case _ if settings.sandbox_docker_image:
             return docker()  # nothing else could run it
         case _:
-            return FirstFitBackend((bubblewrap, docker), required_level(settings))
+            return FirstFitBackend((bubblewrap, docker, gvisor), required_level(settings))
 
 
 class _NoLog:
@@ -108,6 +123,14 @@ def docker_version(settings: Settings) -> tuple[str, str]:
         return error.missing.what, error.missing.fix
 
 
+def gvisor_version() -> tuple[str, str]:
+    """What gVisor's `runsc` calls itself, and nothing; or what is missing and what would mend it. Blocks a moment."""
+    try:
+        return version(), ""
+    except CannotBuild as error:
+        return error.missing.what, error.missing.fix
+
+
 def required_level(settings: Settings) -> Level:
     return Level(settings.sandbox_min_level)
 
@@ -117,5 +140,10 @@ def sandbox_spec(settings: Settings) -> SandboxSpec:
         sandbox_limits(settings),
         warm=settings.sandbox_warm,
         idle_s=settings.sandbox_idle_s,
+        max_lease_s=settings.sandbox_max_lease_s,
+        freeze_s=settings.sandbox_freeze_s,
         max_leased=settings.sandbox_max_leased,
+        max_waiting=settings.sandbox_max_waiting,
+        wait_s=settings.sandbox_wait_s,
+        spare_s=settings.sandbox_spare_s,
     )

@@ -26,14 +26,19 @@ def database_address(settings: Settings) -> str:
     return url.render_as_string(hide_password=False)
 
 
-@asynccontextmanager
-async def open_database(settings: Settings) -> AsyncGenerator[Database]:
-    database = Database(
+def make_database(settings: Settings) -> Database:
+    """Connects to nothing yet; close it in the end."""
+    return Database(
         database_address(settings),
         pool=settings.database_pool,
         connect_s=settings.database_connect_s,
         statement_s=settings.database_statement_s,
     )
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncGenerator[Database]:
+    database = make_database(settings)
     try:
         yield database
     finally:

@@ -38,7 +38,7 @@ RESPOND_ASYNC = "respond-async"
                 "follow its events."
             ),
         },
-        **errors(400, 404, 409, 413, 422, 429, 502, 503),
+        **errors(400, 402, 404, 409, 413, 422, 429, 502, 503),
     },
 )
 async def chat(

@@ -30,7 +30,7 @@ ROUTE = "POST /api/v1/sessions/{session_id}/messages"
 MessageId = Annotated[str, Path(pattern=SESSION_ID)]
 
 
-@router.post("/messages", status_code=202, response_model=Accepted, responses=errors(400, 409, 413, 429, 503))
+@router.post("/messages", status_code=202, response_model=Accepted, responses=errors(400, 402, 409, 413, 429, 503))
 async def send_message(
     session_id: SessionId, body: MessageRequest, services: Wired, principal: Chatter, key: IdempotencyKey
 ) -> Response:

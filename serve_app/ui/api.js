@@ -86,6 +86,24 @@ export class Api {
     return this.#json("POST", `/approvals/${encodeURIComponent(id)}`, { body });
   }
 
+  files(sessionId, limit) {
+    return this.#json("GET", `/sessions/${encodeURIComponent(sessionId)}/files?limit=${limit}`);
+  }
+
+  /** The bytes of a file, however long that takes. */
+  async file(sessionId, path) {
+    return (await this.#send("GET", workspace(sessionId, path), {})).blob();
+  }
+
+  putFile(sessionId, path, content) {
+    return this.#send("PUT", workspace(sessionId, path), { content });
+  }
+
+  /** Remove a file, or a folder with all that is in it. */
+  removeFile(sessionId, path) {
+    return this.#json("DELETE", `${workspace(sessionId, path)}?recursive=true`);
+  }
+
   eventPage(sessionId, after, signal) {
     const path = `/sessions/${encodeURIComponent(sessionId)}/events?after=${after}&limit=100`;
     return this.#json("GET", path, { signal });
@@ -106,8 +124,9 @@ export class Api {
     return response.status === 204 ? null : response.json();
   }
 
-  async #send(method, path, { body, headers, signal }) {
+  async #send(method, path, { body, content, headers, signal }) {
     const request = { method, signal, cache: "no-store", headers: { Authorization: `Bearer ${this.#key}`, ...headers } };
+    if (content) request.body = content;
     if (body) {
       request.body = JSON.stringify(body);
       request.headers["Content-Type"] = "application/json";
@@ -120,6 +139,10 @@ export class Api {
     if (problem.status === 401) this.#onUnauthorized(problem);
     throw problem;
   }
+}
+
+function workspace(sessionId, path) {
+  return `/sessions/${encodeURIComponent(sessionId)}/files/${path.split("/").map(encodeURIComponent).join("/")}`;
 }
 
 function waiting(sessionId, messageId) {

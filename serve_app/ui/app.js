@@ -5,6 +5,7 @@ import { Banners } from "./banners.js";
 import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
 import { setText } from "./dom.js";
+import { Files } from "./files.js";
 import { showHeader } from "./header.js";
 import { stickToEnd } from "./scroll.js";
 import { Sidebar, UNTITLED } from "./sidebar.js";
@@ -19,6 +20,7 @@ const $ = (id) => document.getElementById(id);
 const wide = matchMedia("(min-width: 56rem)");
 const toEnd = stickToEnd($("scroller"), $("content"), $("jump"));
 const composer = new Composer($("composer"), { onSend: send, onStop: () => chat?.stop() });
+const files = new Files($("files"));
 const banners = new Banners(listSessions);
 const sidebar = new Sidebar($("sessions"), $("more-sessions"), confirmDelete);
 
@@ -268,6 +270,7 @@ function listen() {
   on("menu", () => showDrawer(true));
   on("scrim", closeDrawer);
   on("pause", () => chat?.togglePause());
+  on("show-files", () => files.open(api, chat.id));
   on("theme", toggleTheme);
   on("show-keys", () => $("keys").showModal());
   on("sign-out", () => signOut());

@@ -14,6 +14,7 @@ export function showHeader(chat, session, status) {
   const total = chat.spent ?? (session && { usage: session.usage, cost_micros: session.cost.micros, cost_known: session.cost.known });
   setText($("spent-tokens"), total ? `${tokens(totalTokens(total))} · ` : "");
   setText($("spent-cost"), total ? usd(total.cost_micros, total.cost_known) : "");
+  $("show-files").hidden = chat.id === null;
   showPause(chat.id !== null, status === "paused");
 }
 

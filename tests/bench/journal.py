@@ -39,13 +39,13 @@ def append_ms() -> dict[str, dict[str, float]]:
     """One writer, appends of three events, each durable before the next; a bare commit of such a row beside it."""
     with tempfile.TemporaryDirectory(prefix="gr-bench-") as folder:
         lite = asyncio.run(_append(f"sqlite:///{folder}/greenroom.db"))
-    with _postgres() as server:
+    with postgres() as server:
         server.sql("CREATE DATABASE bench")
         return {"SQLite": lite, "PostgreSQL": asyncio.run(_append(server.url("bench")))}
 
 
 @contextmanager
-def _postgres() -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     # Its user may not enter a folder that is ours alone.
     with tempfile.TemporaryDirectory(prefix="gr-bench-pg-", ignore_cleanup_errors=True) as folder:
         server = Postgres(Path(folder))

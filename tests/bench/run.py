@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import cluster, in_process, journal, over_http, recovery, sandboxes
+from . import cluster, in_process, journal, ledger, model_client, over_http, recovery, sandboxes
 
 Results = dict[str, Any]
 
@@ -31,11 +31,15 @@ def run() -> Results:
     with console.status("Journal"):
         results["an append to the journal"] = journal.append_ms()
         results["what a turn leaves in the journal"] = asyncio.run(journal.bytes_per_turn())
+    with console.status("Ledger"):
+        results["a budget: reserve, dispatch, settle"] = ledger.pair_ms()
     with console.status("Sandbox"):
         results["sandbox"] = asyncio.run(sandboxes.measure())
     with tempfile.TemporaryDirectory() as folder:
         script = over_http.script(Path(folder))
         with cluster.model_server(script) as model_url, cluster.baseline(model_url) as bare_url:
+            with console.status("The client of models"):
+                results["the client of models, beside httpx"] = asyncio.run(model_client.measure(model_url))
             with console.status("The bare application"):
                 bare = {n: asyncio.run(over_http.bare(bare_url, n)) for n in over_http.CLIENTS}
                 bare_stream = {n: asyncio.run(over_http.bare_streams(bare_url, n)) for n in (1, 16)}

@@ -1,7 +1,9 @@
-"""The sandbox by itself: a fresh one, a command in a warm one, beside what people do without one, in the same run.
+"""The sandbox by itself: taken cold and warm, a command in a warm one, a hundred sessions at once, beside what people
+do without one, in the same run.
 
 By bubblewrap beside a bare subprocess; by docker, where its daemon can be started here, beside a container for each
-command and `docker exec`. By hand: `python -m tests.bench.sandboxes`.
+command and `docker exec`. Each row has a time that it may take, and says how often it was measured, so that a slow
+machine measures less and not longer. By hand: `python -m tests.bench.sandboxes`.
 """
 
 import asyncio
@@ -18,29 +20,43 @@ from typing import Any
 
 import docker
 
+from actors.core.clock import SystemClock
 from actors.core.settings import Settings
-from actors.sandbox.base import Limits, SandboxBackend
+from actors.sandbox.base import Limits, Sandbox, SandboxBackend, SandboxSpec
+from actors.sandbox.host import SandboxHost
 from actors.testing.dockerd import Dockerd
 from actors.wiring.sandbox import sandbox_backend
 
 Figures = dict[str, dict[str, float]]
 
+ROW_S = 8.0
+"""A row takes no longer, but for what is under way then."""
 
-async def _median_ms(times: int, one: Callable[[], Awaitable[object]]) -> dict[str, float]:
+SESSIONS, COMMANDS, PLACES = 100, 10, 16
+THROUGHPUT_S = 30.0
+
+
+async def _times_ms(times: int, one: Callable[[], Awaitable[object]]) -> dict[str, float]:
     taken: list[float] = []
-    for _ in range(times):
+    give_up = time.perf_counter() + ROW_S
+    while len(taken) < times and (not taken or time.perf_counter() < give_up):
         started = time.perf_counter()
         await one()
         taken.append((time.perf_counter() - started) * 1000)
-    taken.sort()
-    return {"p50_ms": round(statistics.median(taken), 2), "p99_ms": round(taken[int(len(taken) * 0.99)], 2)}
+    return _figures(taken)
+
+
+def _figures(taken: list[float]) -> dict[str, float]:
+    taken = sorted(taken)
+    p50, p99 = statistics.median(taken), taken[int(len(taken) * 0.99)]
+    return {"p50_ms": round(p50, 2), "p99_ms": round(p99, 2), "times": len(taken)}
 
 
 async def measure() -> Figures:
     results = await _with("", sandbox_backend(Settings(sandbox="bubblewrap")))
     results |= {
-        "bare subprocess: /bin/true": await _median_ms(200, lambda: _bare("/bin/true")),
-        "bare subprocess: python -c 1": await _median_ms(50, lambda: _bare(sys.executable, "-I", "-c", "1")),
+        "bare subprocess: /bin/true": await _times_ms(200, lambda: _bare("/bin/true")),
+        "bare subprocess: python -c 1": await _times_ms(50, lambda: _bare(sys.executable, "-I", "-c", "1")),
     }
     if os.geteuid() == 0:
         with _daemon() as daemon:
@@ -58,16 +74,91 @@ async def _with(prefix: str, backend: SandboxBackend) -> Figures:
         sandbox = await backend.create(Limits())
         await sandbox.destroy()
 
+    capability = await backend.probe()
     warm = await backend.create(Limits())
+    # The pool owns the backend: closed last, and with it everything.
+    pool = SandboxHost(backend, SandboxSpec(warm=1, max_leased=PLACES, wait_s=600), capability, clock=SystemClock())
     try:
-        return {
-            f"{prefix}fresh sandbox, made and destroyed": await _median_ms(20, fresh),
-            f"{prefix}warm sandbox: shell `true`": await _median_ms(200, lambda: warm.shell("true", timeout_s=10)),
-            f"{prefix}warm sandbox: Python `1`": await _median_ms(200, lambda: warm.python("1", timeout_s=10)),
+        rows = {
+            "fresh sandbox, made and destroyed": await _times_ms(20, fresh),
+            "warm sandbox: shell `true`": await _times_ms(200, lambda: warm.shell("true", timeout_s=10)),
+            "warm sandbox: Python `1`": await _times_ms(200, lambda: warm.python("1", timeout_s=10)),
+            "warm sandbox: Python `1`, variables kept": await _times_ms(200, lambda: _kept(warm)),
+            "frozen and thawed": await _times_ms(50, lambda: _frozen(warm)),
+            "acquired, cold": await _acquired(pool),  # nothing is kept warm before `start`
+            **await _refilled(pool),
+            f"{SESSIONS} sessions, {COMMANDS} commands each, {PLACES} places": await _throughput(pool),
         }
     finally:
         await warm.destroy()
-        await backend.aclose()
+        await pool.aclose()
+    return {prefix + name: figures for name, figures in rows.items()}
+
+
+async def _frozen(sandbox: Any) -> None:
+    await sandbox.pause()
+    await sandbox.resume()
+
+
+async def _acquired(pool: SandboxHost) -> dict[str, float]:
+    taken: list[float] = []
+    give_up = time.perf_counter() + ROW_S
+    while len(taken) < 20 and time.perf_counter() < give_up:
+        started = time.perf_counter()
+        await pool.lease("cold")
+        taken.append((time.perf_counter() - started) * 1000)
+        await pool.release("cold")
+    return _figures(taken)
+
+
+async def _refilled(pool: SandboxHost) -> Figures:
+    """A warm one is taken, and it is waited until another is there: how long each took."""
+    pool.start()
+    acquired: list[float] = []
+    refilled: list[float] = []
+    give_up = time.perf_counter() + ROW_S
+    await _warm(pool)
+    while len(acquired) < 50 and time.perf_counter() < give_up:
+        started = time.perf_counter()
+        await pool.lease("warm")
+        taken = time.perf_counter()
+        await _warm(pool)
+        acquired.append((taken - started) * 1000)
+        refilled.append((time.perf_counter() - taken) * 1000)
+        await pool.release("warm")
+    return {"acquired, warm": _figures(acquired), "refilled": _figures(refilled)}
+
+
+async def _warm(pool: SandboxHost) -> None:
+    async with asyncio.timeout(60):
+        while not (await pool.status()).warm:  # noqa: ASYNC110 - the pool tells nobody that it is full
+            await asyncio.sleep(0.0005)
+
+
+async def _throughput(pool: SandboxHost) -> dict[str, float]:
+    """Sessions come all at once, wait for a place, use it, give it back. What is not done in time does not count."""
+    done = 0
+    started = time.perf_counter()
+
+    async def session(number: int) -> None:
+        nonlocal done
+        for _ in range(COMMANDS):
+            result = await pool.shell(f"s{number}", "true", timeout_s=60)
+            done += result.verdict == "ok"
+        await pool.release(f"s{number}")
+
+    tasks = [asyncio.create_task(session(number)) for number in range(SESSIONS)]
+    await asyncio.wait(tasks, timeout=THROUGHPUT_S)
+    took_s = time.perf_counter() - started
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    return {"commands_per_s": round(done / took_s, 1), "commands": done, "s": round(took_s, 1)}
+
+
+def _kept(sandbox: Sandbox) -> Awaitable[object]:
+    """A program in the interpreter that lasts; the first of them starts it."""
+    return sandbox.python("1", timeout_s=10, keep=True)
 
 
 async def _beside_docker(daemon: Dockerd, image: str) -> Figures:
@@ -88,10 +179,10 @@ async def _beside_docker(daemon: Dockerd, image: str) -> Figures:
 
     try:
         return {
-            "a container for each command: true": await _median_ms(20, lambda: run("true")),
-            "a container for each command: python -c 1": await _median_ms(20, lambda: run("python3", "-I", "-c", "1")),
-            "docker exec: true": await _median_ms(50, lambda: execute("true")),
-            "docker exec: python -c 1": await _median_ms(50, lambda: execute("python3", "-I", "-c", "1")),
+            "a container for each command: true": await _times_ms(10, lambda: run("true")),
+            "a container for each command: python -c 1": await _times_ms(10, lambda: run("python3", "-I", "-c", "1")),
+            "docker exec: true": await _times_ms(20, lambda: execute("true")),
+            "docker exec: python -c 1": await _times_ms(20, lambda: execute("python3", "-I", "-c", "1")),
         }
     finally:
         waiting.remove(force=True)

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 
 import actors.agent.tables
 import actors.ledger.book
+import actors.ledger.tables
 import actors.security.audit
 import actors.security.keys
 from actors.store import migrate
@@ -31,6 +32,8 @@ DESCRIBED = {
         table.name: table
         for table in (
             actors.ledger.book.ATTEMPTS,
+            actors.ledger.tables.HOLDS,
+            actors.ledger.tables.BUCKETS,
             actors.security.audit.AUDIT,
             actors.security.keys.USERS,
             actors.security.keys.API_KEYS,

@@ -94,11 +94,13 @@ def open_folder():
 @pytest.fixture
 def groups():
     """The control groups that a process has made for its sandboxes, in every controller."""
-    places = find_control_groups(Surroundings.of_this_process()).places
-    assert set(places) == {"memory", "pids", "cpu"}
+    found = find_control_groups(Surroundings.of_this_process())
+    assert set(found.places) == {"memory", "pids", "cpu"}
+    assert found.freezer
 
     def made_by(pid: int) -> list[Path]:
-        return [folder for place in places.values() for folder in place.glob(f"{pid}-*/")]
+        places = {*found.places.values(), found.freezer}
+        return [folder for place in places for folder in place.glob(f"*.{pid}.*-*/")]
 
     return made_by
 

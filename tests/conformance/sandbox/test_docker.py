@@ -29,6 +29,23 @@ asyncio.run(main())
 """
 
 
+# As above, but freezes its sandbox.
+_FREEZING_HOST = """
+import asyncio, sys
+from pathlib import Path
+from actors.sandbox.base import Limits
+from actors.sandbox.docker import DockerBackend
+
+async def main():
+    sandbox = await DockerBackend(Path(sys.argv[1]), host=sys.argv[2]).create(Limits())
+    await sandbox.pause()
+    print("frozen", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
 @pytest.fixture
 def client(dockerd):
     client = docker.DockerClient(base_url=dockerd.host)
@@ -121,6 +138,24 @@ async def test_death_of_the_host_process_ends_its_containers(
     # Nobody else looks after them: the end of the connection is the end of the agent.
     await eventually(lambda: not processes(marker))
     await eventually(lambda: not ours(client))
+
+
+async def test_what_its_host_left_frozen_is_removed_by_the_next(cache, client, dockerd, backend):
+    """The agent in it does not notice that its connection has ended."""
+    await backend.build()
+    command = [sys.executable, "-c", _FREEZING_HOST, str(cache), dockerd.host]
+    host = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(60):
+        assert await host.stdout.readline() == b"frozen\n"
+    host.send_signal(signal.SIGKILL)
+    await host.wait()
+    assert [container.status for container in ours(client)] == ["paused"]
+
+    second = DockerBackend(cache, host=dockerd.host)
+    await second.build()
+
+    assert ours(client) == []
+    await second.aclose()
 
 
 async def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(backend, client, cache, dockerd):

@@ -18,7 +18,7 @@ async def test_what_is_written_can_be_read(sandbox):
     assert (whole.data, whole.offset, whole.size_bytes) == (bytes(range(256)), 0, 256)
     assert (part.data, part.offset, part.size_bytes) == (bytes(range(10, 15)), 10, 256)
     assert (beyond.data, beyond.size_bytes) == (b"", 256)
-    assert (await sandbox.shell("stat -c '%a %s' a/b/c.bin", timeout_s=10)).output == "644 256\n"
+    assert (await sandbox.shell("find a/b/c.bin -printf '%m %s\\n'", timeout_s=10)).output == "644 256\n"
 
 
 async def test_large_files_pass_in_parts(sandbox):
@@ -182,3 +182,101 @@ async def test_many_writes_at_once(sandbox):
             group.create_task(sandbox.write(f"f{number}", bytes([number]) * 2_000_000))
     for number in range(8):
         assert (await sandbox.read(f"f{number}", max_bytes=3_000_000)).data == bytes([number]) * 2_000_000
+
+
+async def test_removing_a_file_and_an_empty_folder(sandbox):
+    await sandbox.write("a/b", b"x")
+    await sandbox.write("kept", b"x")
+    with pytest.raises(WorkspaceError, match="not empty"):
+        await sandbox.remove("a")
+    await sandbox.remove("a/b")
+    await sandbox.remove("a")
+    assert await sandbox.list() == (FileInfo("kept", 1),)
+    for path in ("a", "a/b", "kept/below"):
+        with pytest.raises(WorkspaceError, match=r"No such file|Not a directory"):
+            await sandbox.remove(path)
+    for path in (".", "/workspace", "a/.."):
+        with pytest.raises(WorkspaceError, match="the workspace itself"):
+            await sandbox.remove(path, recursive=True)
+    assert await sandbox.list() == (FileInfo("kept", 1),)
+
+
+async def test_removing_a_folder_with_all_that_is_in_it(sandbox):
+    """However deep it is, whatever it is, and whatever its mode."""
+    code = """
+import os, socket
+os.makedirs("a/wide"); os.mkfifo("a/pipe"); os.symlink("/etc/passwd", "a/link"); os.symlink("kept", "a/folder")
+for number in range(300):
+    open(f"a/wide/{number}", "w").close()
+os.makedirs("a/closed/in"); os.chmod("a/closed/in", 0); os.chmod("a/closed", 0o500); os.chmod("a", 0o500)
+os.chmod("a", 0o700); os.chdir("a")
+for number in range(1500):
+    os.mkdir("d"); os.chdir("d")
+"""
+    await sandbox.write("kept/file", b"x")
+    assert (await sandbox.python(code, timeout_s=30)).verdict == "ok"
+    await sandbox.remove("a", recursive=True)
+    assert [entry.path for entry in await sandbox.list()] == ["kept", "kept/file"]
+    assert (await sandbox.shell("ls -a", timeout_s=10)).output.split() == [".", "..", "kept"]
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../etc", "kept", "kept/file", "nowhere"])
+async def test_removing_a_link_leaves_what_it_leads_to(sandbox, target):
+    await sandbox.write("kept/file", b"x")
+    await sandbox.shell(f"ln -s {target} link", timeout_s=10)
+    await sandbox.remove("link", recursive=True)
+    assert (await sandbox.shell("ls", timeout_s=10)).output == "kept\n"
+    assert (await sandbox.read("kept/file", max_bytes=5)).data == b"x"
+
+
+async def test_nothing_outside_is_removed(sandbox):
+    await sandbox.shell("ln -s /tmp out; touch /tmp/there", timeout_s=10)
+    for path in ("/tmp/there", "../tmp/there", "out/there"):
+        with pytest.raises(WorkspaceError, match="outside"):
+            await sandbox.remove(path)
+    assert (await sandbox.shell("ls /tmp/there", timeout_s=10)).verdict == "ok"
+
+
+async def test_a_folder_that_is_swapped_for_a_link_while_it_is_removed_leads_nowhere(sandbox):
+    """Tool code swaps a folder for a link to a folder outside as fast as it can."""
+    code = """
+import os, time
+os.makedirs("/tmp/outside/deep", exist_ok=True)
+open("/tmp/outside/deep/kept", "w").close()
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    try:
+        os.makedirs("a/b/c")
+        os.symlink("/tmp/outside", "new")
+        os.rename("a/b", f"aside-{time.monotonic_ns()}")
+        os.rename("new", "a/b")
+    except OSError:
+        pass
+print(os.path.exists("/tmp/outside/deep/kept"))
+"""
+    running = asyncio.create_task(sandbox.python(code, timeout_s=20))
+    removed = 0
+    while not running.done():
+        try:
+            await sandbox.remove("a", recursive=True)
+            removed += 1
+        except WorkspaceError:
+            pass
+    assert removed
+    assert (await running).output == "True\n"
+
+
+async def test_a_listing_of_long_names_in_other_scripts_does_not_end_the_sandbox(sandbox):
+    """Spelled as JSON they are many times as long."""
+    code = """
+import os
+folder = "界" * 80
+path = "/".join([folder] * 14)
+os.makedirs(path); os.chdir(path)
+for number in range(400):
+    os.mkdir(f"{number}" + "字" * 60)
+"""
+    assert (await sandbox.python(code, timeout_s=30)).verdict == "ok"
+    listed = await sandbox.list(max_entries=10_000)
+    assert 100 < len(listed) <= 414
+    assert (await sandbox.shell("true", timeout_s=10)).verdict == "ok"

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +32,7 @@ async def test_session_keeps_its_sandbox(host):
     assert (await host.status()).leased == 1
 
 
-async def test_lost_sandbox_is_said_and_replaced(host, processes, parent_of, marker):
+async def test_lost_sandbox_is_said_and_replaced(host, processes, agent_of, marker):
     """Something outside, such as the kernel when the machine is out of memory, ends the sandbox."""
     began = asyncio.Event()
     await host.write("s", "note", b"kept")
@@ -41,7 +43,7 @@ async def test_lost_sandbox_is_said_and_replaced(host, processes, parent_of, mar
         await began.wait()
     [command] = processes(marker)
 
-    os.kill(parent_of(command), signal.SIGKILL)
+    os.kill(agent_of(command), signal.SIGKILL)
     lost = await running
     after = await host.shell("s", "ls; echo alive", timeout_s=10)
 
@@ -50,10 +52,10 @@ async def test_lost_sandbox_is_said_and_replaced(host, processes, parent_of, mar
     assert (after.verdict, after.output) == ("ok", "alive\n")
 
 
-async def test_sandbox_lost_between_calls_is_said_too(host, processes, parent_of, eventually, marker):
+async def test_sandbox_lost_between_calls_is_said_too(host, processes, agent_of, eventually, marker):
     running = asyncio.create_task(host.shell("s", f"exec {marker}", timeout_s=60))
     await eventually(lambda: processes(marker))
-    agent = parent_of(processes(marker)[0])
+    agent = agent_of(processes(marker)[0])
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -145,3 +147,51 @@ async def test_a_workspace_of_too_many_files_is_not_copied_in_part(host, monkeyp
         await host.copy("old", "new")
 
     assert not await host.holds("new")
+
+
+@pytest.fixture
+def spent():
+    """Processor time that a process of this host has spent, in ticks."""
+
+    def read(pid: int) -> int:
+        fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    return read
+
+
+async def test_a_frozen_sandbox_uses_no_processor_and_goes_on_after(sandbox, processes, eventually, spent):
+    spin = f"spin{secrets.randbelow(10**9)}"
+    running = asyncio.create_task(sandbox.shell(f"exec python3 -c '{spin} = 1\nwhile True: pass'", timeout_s=60))
+    await eventually(lambda: processes(spin))
+    [pid] = processes(spin)
+    await eventually(lambda: spent(pid) > 2)
+
+    await sandbox.pause()
+    await sandbox.pause()
+    before = spent(pid)
+    await asyncio.wait({running}, timeout=0.5)
+    assert spent(pid) == before
+
+    await sandbox.resume()
+    await sandbox.resume()
+    await eventually(lambda: spent(pid) > before)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert (await sandbox.shell("echo alive", timeout_s=10)).output == "alive\n"
+
+
+async def test_a_frozen_sandbox_can_be_destroyed(sandbox, processes, eventually, marker):
+    running = asyncio.create_task(sandbox.shell(f"setsid {marker} & {marker}", timeout_s=60))
+    await eventually(lambda: len(processes(marker)) >= 2)
+
+    await sandbox.pause()
+    await sandbox.destroy()
+
+    assert processes(marker) == []
+    assert (await running).verdict == "cancelled"
+
+
+async def test_what_can_be_frozen_is_said(backend):
+    assert "freeze" in (await backend.probe()).limits

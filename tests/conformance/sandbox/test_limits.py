@@ -1,6 +1,9 @@
 """Memory, processor, processes, disk and open files are bounded, and the sandbox lives on (P10)."""
 
 import json
+from dataclasses import replace
+
+from actors.sandbox.gvisor import GvisorBackend
 
 MIB = 1024 * 1024
 
@@ -10,7 +13,8 @@ async def still_works(sandbox):
     return (result.verdict, result.output) == ("ok", "alive\n")
 
 
-async def test_fork_bomb_is_bounded(sandbox, limits):
+async def test_fork_bomb_is_bounded(backend, limits):
+    sandbox = await backend.create(replace(limits, memory_bytes=512 * MIB))  # which is not to be what ends it
     code = """
 import os, time
 children = 0
@@ -29,6 +33,7 @@ print(children)
     assert result.verdict == "ok"
     assert 10 < int(result.output) <= limits.pids
     assert await still_works(sandbox)
+    await sandbox.destroy()
 
 
 async def test_threads_count_as_processes(sandbox, limits):
@@ -124,7 +129,8 @@ async def test_a_file_has_an_end(sandbox, limits):
     assert {entry.path: entry.size_bytes for entry in await sandbox.list()}["big"] <= limits.file_bytes
 
 
-async def test_many_inodes_are_bounded_by_memory(sandbox):
+async def test_many_inodes_are_bounded_by_memory(backend, limits):
+    sandbox = await backend.create(replace(limits, memory_bytes=96 * MIB))
     code = """
 import os
 made = 0
@@ -141,6 +147,7 @@ except OSError:
 
     assert result.verdict in ("oom", "ok", "timeout")
     assert int(result.output.split()[-1]) < 600_000
+    await sandbox.destroy()
 
 
 async def test_open_files_are_bounded(sandbox, limits):
@@ -174,7 +181,7 @@ print(json.dumps(raised))
     assert json.loads(result.output) == []
 
 
-async def test_processor_time_is_shared_out(sandbox):
+async def test_processor_time_is_shared_out(backend, sandbox, processor_s):
     """Two programs that spin get the half of one processor that the sandbox is allowed, and no more."""
     code = """
 import os, time
@@ -192,9 +199,14 @@ for pid in children:
 times = os.times()
 print((times.children_user + times.children_system) / (time.monotonic() - start))
 """
+    before = processor_s()
     result = await sandbox.python(code, timeout_s=30)
 
-    assert 0.05 < float(result.output) < 0.75
+    if isinstance(backend, GvisorBackend):
+        # The clock inside counts a processor that is wanted like one that is had: this machine's own tells.
+        assert 0.05 < (processor_s() - before) / result.wall_s < 0.75
+    else:
+        assert 0.05 < float(result.output) < 0.75
 
 
 async def test_flood_of_output_is_stopped(sandbox, limits):
@@ -207,8 +219,6 @@ async def test_flood_of_output_is_stopped(sandbox, limits):
 
 
 async def test_command_has_the_sandboxs_deadline_too(backend, limits):
-    from dataclasses import replace
-
     sandbox = await backend.create(replace(limits, command_s=0.5))
     result = await sandbox.shell("sleep 30", timeout_s=1000)
 

@@ -18,7 +18,7 @@ PYTHON = [text for language, text in BLOCKS if language == "python"]
 
 def test_blocks_are_the_ones_tested_here() -> None:
     """A new block needs a test: this one fails until it has it."""
-    assert len(SH) == 5
+    assert len(SH) == 6
     assert len(PYTHON) == 1
 
 
@@ -60,6 +60,20 @@ def test_a_repeated_request_runs_once(newcomer: Newcomer) -> None:
     assert str(3**40) in answer["message"].replace(",", "")
     assert again == answer
     assert "Every promise was kept" in second
+
+
+def test_working_in_a_sandbox(newcomer: Newcomer) -> None:
+    newcomer.say("Hello")
+    output = newcomer.shell(SH[2].splitlines()[0] + "\n" + SH[5])
+    decoder, found = json.JSONDecoder(), []
+    while output.startswith("{"):
+        answer, end = decoder.raw_decode(output)
+        found.append(answer)
+        output = output[end:]
+    ran, listed = found
+    assert (ran["verdict"], ran["output"]) == ("ok", "2 notes/list.txt\n")
+    assert [entry["path"] for entry in listed["data"]] == ["notes", "notes/list.txt"]
+    assert output == "one\ntwo\n"
 
 
 def test_python(newcomer: Newcomer, tmp_path: Path) -> None:

@@ -124,7 +124,13 @@ class World:
         self._numbers = itertools.count(1)
 
     def host(
-        self, llm: LLM, *, line: Line | None = None, sandboxes: FakeSandboxes | None = None, **changes: Any
+        self,
+        llm: LLM,
+        *,
+        line: Line | None = None,
+        sandboxes: FakeSandboxes | None = None,
+        budgets: Any = None,
+        **changes: Any,
     ) -> SessionHost:
         host = session_host(
             self.settings.model_copy(update=changes),
@@ -135,6 +141,7 @@ class World:
             audit=self.audit,
             clock=self.clock,
             new_id=self.new_id,
+            budgets=budgets,
         )
         self.hosts.append(host)
         return host

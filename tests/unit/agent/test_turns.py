@@ -13,7 +13,7 @@ from actors.agent.tables import SESSIONS
 from actors.core.errors import ModelRefused, ModelUnavailable, SessionNotFound
 from actors.core.events import MessageCompleted, TurnCompleted, TurnFailed, UsageUpdated
 from actors.core.messages import AssistantMessage, SystemMessage, ToolMessage, UserMessage
-from actors.llm.base import Answer, Retrying, TextDelta
+from actors.llm.base import Answer, Resending, Retrying, TextDelta
 from actors.testing import ScriptedLLM, calls, says
 from actors.testing.llm import Script
 from actors.testing.sandboxes import FakeSandboxes
@@ -163,6 +163,38 @@ async def test_a_refused_request_costs_nothing(world: Any) -> None:
     assert [a.cost_source for a in await world.attempts()] == ["free"]
 
 
+async def test_the_last_attempt_that_was_never_billed_costs_nothing(world: Any) -> None:
+    busy = ModelUnavailable("no room", free=True)
+    script = [Retrying("model_unavailable", free=True), Resending(), busy]
+    result = await chat(world.host(ScriptedLLM([script])), world.submit())
+    assert (result.status, result.spent.cost_micros, result.spent.cost_known) == ("failed", 0, True)
+    assert [(a.state, a.cost_source) for a in await world.attempts()] == [("settled", "free")] * 2
+
+
+async def test_a_refusal_amid_an_answer_is_not_taken_for_free(world: Any) -> None:
+    result = await chat(world.host(ScriptedLLM([[TextDelta("I wi"), ModelRefused("no more")]])), world.submit())
+    assert not result.spent.cost_known
+
+
+async def test_a_cancel_while_the_next_attempt_is_waited_for_opens_no_row(world: Any) -> None:
+    waiting = asyncio.Event()
+
+    class Waiting(ScriptedLLM):
+        async def stream(self, request: Any) -> Any:
+            async for item in super().stream(request):
+                yield item
+                waiting.set()  # asked for the next item: what came of this one is done
+
+    host = world.host(Waiting([[Retrying("model_unavailable", free=True), asyncio.Event()]]))
+    command = world.submit()
+    chatting = asyncio.create_task(host.chat(command, wait_s=5))
+    await waiting.wait()
+    assert (await host.cancel("sess_1", "user_1", command.turn_id)).status == "cancelled"
+    result = await chatting
+    assert (result.spent.cost_micros, result.spent.cost_known) == (0, True)
+    assert [(a.outcome, a.cost_source) for a in await world.attempts()] == [("model_unavailable", "free")]
+
+
 async def test_each_request_of_one_call_has_a_ledger_row_before_it_is_sent(world: Any) -> None:
     sent: list[int] = []
 
@@ -170,10 +202,11 @@ async def test_each_request_of_one_call_has_a_ledger_row_before_it_is_sent(world
         async def stream(self, request: Any) -> Any:
             async for item in super().stream(request):
                 yield item
-                if isinstance(item, Retrying):
+                if isinstance(item, Resending):
                     sent.append(len(await world.attempts()))
 
-    script = [Retrying("model_unavailable", free=True), Retrying("model_protocol_error"), *says("at last")]
+    failures = [Retrying("model_unavailable", free=True), Retrying("model_protocol_error")]
+    script = [*(item for failure in failures for item in (failure, Resending())), *says("at last")]
     result = await chat(world.host(Counting([script])), world.submit())
 
     assert (result.message, result.steps, sent) == ("at last", 1, [2, 3])
@@ -197,7 +230,7 @@ async def test_a_cancel_between_two_requests_of_one_call_closes_each_row_once(wo
             async for item in super().stream(request):
                 yield item
 
-    host = world.host(Holding([[Retrying("model_unavailable"), *says("never")]]), line=line)
+    host = world.host(Holding([[Retrying("model_unavailable"), Resending(), *says("never")]]), line=line)
     command = world.submit()
     waiting = asyncio.create_task(host.chat(command, wait_s=5))
     await reached.wait()

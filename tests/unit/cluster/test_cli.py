@@ -8,7 +8,21 @@ from typer.testing import CliRunner
 
 from cluster.cli import app
 
-COMMANDS = ("up", "down", "status", "doctor", "chat", "verify", "drain-node", "deploy", "sandbox", "env")
+COMMANDS = (
+    "up",
+    "down",
+    "status",
+    "doctor",
+    "chat",
+    "verify",
+    "drain-node",
+    "deploy",
+    "sandbox",
+    "exec",
+    "files",
+    "env",
+    "model-server",
+)
 runner = CliRunner()
 
 
@@ -43,6 +57,8 @@ def test_help_loads_nothing_heavy():
         (["down"], 0, "Nothing runs"),
         (["env"], 3, "greenroom up"),
         (["chat", "-m", "hi"], 1, "greenroom up"),
+        (["exec", "sess_1", "ls"], 1, "greenroom up"),
+        (["files", "ls", "sess_1"], 1, "greenroom up"),
     ],
 )
 def test_without_a_run(home, arguments, code, said):

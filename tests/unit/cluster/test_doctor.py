@@ -151,6 +151,29 @@ def test_docker_that_is_not_there_is_missed_only_by_who_uses_it(home, tmp_path):
         assert "apt-get install docker.io" in finding.fix
 
 
+def test_runsc_that_is_not_there_is_missed_only_by_who_uses_it(home, monkeypatch):
+    monkeypatch.setattr("actors.sandbox.gvisor_runsc._PATH", str(home))
+    unused = reach.gvisor(Settings(home=home))
+    used = [
+        reach.gvisor(Settings(home=home, **wish)) for wish in ({"sandbox": "gvisor"}, {"sandbox_min_level": "gvisor"})
+    ]
+
+    assert (unused.grade, unused.fix) == ("fine", "")
+    assert "not used" in unused.found
+    for finding in used:
+        assert finding.grade == "weak"
+        assert "runsc" in finding.found
+        assert "apt-get install runsc" in finding.fix
+
+
+def test_runsc_that_is_there_is_named(home, monkeypatch):
+    monkeypatch.setattr("actors.sandbox.gvisor_runsc._PATH", str(home))
+    (home / "runsc").write_text("#!/bin/sh\necho runsc version release-20990101.0; echo spec: 1.0\n")
+    (home / "runsc").chmod(0o755)
+
+    assert reach.gvisor(Settings(home=home)).found == f"20990101.0 at {home}/runsc"
+
+
 def test_isolation_below_the_level_that_is_required(home, monkeypatch):
     weak = Capability("bubblewrap", Level.NAMESPACE, frozenset({"memory"}))
     monkeypatch.setattr(reach, "sandbox_backend", lambda _settings: Probed(weak))

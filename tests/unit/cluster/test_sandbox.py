@@ -72,7 +72,7 @@ def test_a_sandbox_that_will_not_do(greenroom, monkeypatch):
     result, _ = greenroom(Capability("bubblewrap", Level.NAMESPACE, frozenset({"memory"})), "probe")
     assert result.exit_code == 1
     assert "level namespace; container is required" in result.output
-    assert "set GREENROOM_SANDBOX to auto or docker" in result.output
+    assert "set GREENROOM_SANDBOX to auto, docker or gvisor" in result.output
 
 
 def test_what_is_built_is_named(greenroom):

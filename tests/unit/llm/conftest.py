@@ -9,7 +9,7 @@ import pytest
 
 from actors.core.errors import GreenroomError
 from actors.core.messages import UserMessage
-from actors.llm.base import Answer, ModelRequest, ReasoningText, TextDelta
+from actors.llm.base import Answer, Began, ModelRequest, ReasoningText, TextDelta
 from actors.llm.deadlines import Timeouts
 from actors.llm.openai import OpenAIClient
 from actors.llm.retries import RetryPolicy
@@ -41,6 +41,7 @@ class Outcome:
 
     def __init__(self):
         self.items = []
+        self.began: list[str] = []
         self.answer: Answer | None = None
         self.error: GreenroomError | None = None
 
@@ -187,7 +188,9 @@ def ask(client, drive) -> Callable[..., Awaitable[Outcome]]:
     async def collect(outcome, asked, request):
         try:
             async for item in asked.stream(request):
-                if isinstance(item, Answer):
+                if isinstance(item, Began):
+                    outcome.began.append(item.generation_id)
+                elif isinstance(item, Answer):
                     assert outcome.answer is None
                     outcome.answer = item
                 else:

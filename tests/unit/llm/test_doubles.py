@@ -9,7 +9,7 @@ import pytest
 
 from actors.core.errors import ModelRefused, UnknownModel
 from actors.core.messages import AssistantMessage, ToolCall, UserMessage
-from actors.llm.base import Answer, ModelRequest, TextDelta
+from actors.llm.base import Answer, Began, ModelRequest, TextDelta
 from actors.llm.openai import OpenAIClient
 from actors.testing import (
     CallTool,
@@ -205,6 +205,7 @@ async def test_models_bill_and_nothing_else():
             "calls": 0,
             "answered": 0,
             "disconnects": 0,
+            "faults": 0,
             "prompt_tokens": 0,
             "completion_tokens": 0,
             "cost_usd": "0",
@@ -218,6 +219,7 @@ async def test_a_reader_that_goes_away_is_noticed():
     app = ScriptedModelApp([Reply(text=("a", "b"), cut_after=2, ending="hang")])
     client = OpenAIClient(base_url="http://m.test/v1", default_model="m", transport=StreamingASGITransport(app))
     stream = client.stream(REQUEST)
+    assert await anext(stream) == Began("gen-00000001")
     assert await anext(stream) == TextDelta("a")
     await stream.aclose()
     await client.aclose()

@@ -115,7 +115,7 @@ def test_the_callers_error_says_what_is_known_and_no_user_id():
     assert isinstance(made, ModelRefused)
     assert "can only afford 27342" in made.message
     assert "user_1" not in repr((made.message, made.details))
-    assert made.details == {"cause": "credit", "status": 402, "generation_id": "gen-1"}
+    assert made.details == {"cause": "credit", "status": 402, "generation_id": "gen-1", "free": True}
 
 
 def test_a_long_message_is_cut():

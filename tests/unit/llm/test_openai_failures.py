@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from actors.core.errors import ModelProtocolError, ModelRefused, ModelUnavailable
-from actors.llm.base import Retrying
+from actors.llm.base import Resending, Retrying
 
 DONE = b"data: [DONE]\n\n"
 COMMENT = b": OPENROUTER PROCESSING\n\n"
@@ -102,8 +102,20 @@ async def test_each_further_attempt_is_told_before_it_is_sent(ask, upstream, who
 
     asked = await ask()
 
-    assert asked.items[0] == Retrying(outcome, free)
-    assert [item for item in asked.items if isinstance(item, Retrying)] == asked.items[:1]
+    assert asked.items[:2] == [Retrying(outcome, free), Resending()]
+    assert [item for item in asked.items if isinstance(item, Retrying | Resending)] == asked.items[:2]
+
+
+@pytest.mark.parametrize(("status", "free"), [(429, True), (402, True), (500, False), (408, False)])
+async def test_the_error_says_whether_the_last_attempt_was_surely_not_billed(ask, upstream, status, free):
+    for _ in range(3):
+        upstream.json(status, {"error": {"message": "no", "code": status}})
+    assert (await ask()).error.details.get("free", False) is free
+
+
+async def test_nothing_is_said_to_be_free_once_text_was_given(ask, upstream, event):
+    upstream.stream(event(content="Hel"), b'data: {"error":{"code":429,"message":"slow down"}}\n\n')
+    assert "free" not in (await ask()).error.details
 
 
 @pytest.mark.parametrize("failure", [httpx.ConnectError("refused"), httpx.ReadError("reset")])

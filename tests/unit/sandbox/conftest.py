@@ -1,12 +1,23 @@
 """Doubles for the host's tests: a backend whose sandboxes are dictionaries, and a transport that keeps what is sent."""
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 
 import pytest
 
 from actors.core.errors import SandboxUnavailable
-from actors.sandbox.base import Capability, ExecResult, FileInfo, FileSlice, FileStat, Level, Limits, WorkspaceError
+from actors.sandbox.base import (
+    Capability,
+    CopyResult,
+    ExecResult,
+    FileInfo,
+    FileSlice,
+    FileStat,
+    Level,
+    Limits,
+    WorkspaceError,
+)
 
 
 @dataclass(eq=False)
@@ -18,10 +29,13 @@ class FakeSandbox:
     commands: list[str] = field(default_factory=list)
     lost: bool = False
     destroyed: bool = False
+    paused: bool = False
     verdict: str = "ok"
     session_id: str | None = None
+    packing: asyncio.Event | None = None
 
     def _check(self):
+        assert not self.paused, "nobody may use one that is paused"
         if self.lost or self.destroyed:
             raise SandboxUnavailable("gone")
 
@@ -30,7 +44,7 @@ class FakeSandbox:
         self.commands.append(command)
         return ExecResult(self.verdict, 0, f"sandbox {self.number}")
 
-    async def python(self, code, *, timeout_s, on_output=None):
+    async def python(self, code, *, timeout_s, on_output=None, keep=False):
         return await self.shell(code, timeout_s=timeout_s)
 
     async def read(self, path, *, offset=0, max_bytes):
@@ -43,6 +57,11 @@ class FakeSandbox:
         self._check()
         self.files[path] = data
 
+    async def remove(self, path, *, recursive=False):
+        self._check()
+        if self.files.pop(path, None) is None:
+            raise WorkspaceError("No such file")
+
     async def stat(self, path):
         self._check()
         return FileStat(path, "file", len(self.files[path])) if path in self.files else FileStat(path, "missing")
@@ -54,6 +73,32 @@ class FakeSandbox:
     def assign(self, session_id):
         assert self.session_id is None
         self.session_id = session_id
+
+    async def pack(self, *, max_bytes):
+        self._check()
+        data = json.dumps({name: content.decode() for name, content in self.files.items()}).encode()
+        if len(data) > max_bytes:
+            raise WorkspaceError("too large")
+        yield data[:3]
+        if self.packing is not None:
+            await self.packing.wait()
+        yield data[3:]
+
+    async def unpack(self, chunks):
+        self._check()
+        data = b"".join([chunk async for chunk in chunks])
+        try:
+            files = json.loads(data)
+        except ValueError as error:
+            raise WorkspaceError("not a workspace") from error
+        self.files |= {name: content.encode() for name, content in files.items()}
+        return CopyResult(len(files), sum(map(len, files.values())))
+
+    async def pause(self):
+        self.paused = True
+
+    async def resume(self):
+        self.paused = False
 
     async def destroy(self):
         self.destroyed = True

@@ -1,13 +1,15 @@
 """Control groups of both versions, on folders that stand in for the kernel's."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from actors.sandbox import owners
 from actors.sandbox.base import Limits
 from actors.sandbox.cgroups import ControlGroup, ControlGroups, Surroundings, find_control_groups, group_of
+from actors.sandbox.counts import Counters, Counts
+from actors.sandbox.freezer import Freezer
 
 LIMITS = Limits(memory_bytes=1 << 28, cpus=0.5, pids=64)
 
@@ -76,9 +78,14 @@ def test_version_2_as_root_uses_the_top(unified):
 
 def test_version_2_counts_what_memory_ended(unified):
     group = find_control_groups(unified[0]).create(LIMITS)
-    assert group.oom_kills() == 0
+    assert group.counters.read() == Counts()
     (group.folders[0] / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n")
-    assert group.oom_kills() == 2
+    (group.folders[0] / "pids.events").write_text("max 4\n")
+    (group.folders[0] / "cpu.stat").write_text("usage_usec 1500000\nuser_usec 1\n")
+    (group.folders[0] / "memory.peak").write_text("4096\n")
+    assert group.counters.read() == Counts(oom_kills=2, forks_refused=4, cpu_s=1.5, peak_memory_bytes=4096)
+    (group.folders[0] / "memory.stat").write_text("anon 300\nfile 5000\nshmem 40\nanon_thp 7\n")
+    assert group.counters.memory_bytes() == 340
 
 
 def test_version_2_moves_processes_out_of_the_way(unified, monkeypatch):
@@ -135,7 +142,12 @@ def test_version_1_stays_below_its_own_groups(split):
     assert written(cpu) == {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "150000"}
 
     (memory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n")
-    assert group.oom_kills() == 5
+    (pids / "pids.events").write_text("max 1\n")
+    (cpu / "cpuacct.usage").write_text("250000000\n")
+    (memory / "memory.max_usage_in_bytes").write_text("8192\n")
+    assert group.counters.read() == Counts(oom_kills=5, forks_refused=1, cpu_s=0.25, peak_memory_bytes=8192)
+    (memory / "memory.stat").write_text("cache 5000\nrss 300\nshmem 40\ntotal_rss 900\n")
+    assert group.counters.memory_bytes() == 340
 
 
 def test_version_1_limits_swap_where_it_is_counted(split, monkeypatch):
@@ -180,10 +192,52 @@ def test_group_that_cannot_be_set_up_is_removed(split, monkeypatch):
 
 def test_leftovers_of_the_dead_are_removed(tmp_path):
     groups = ControlGroups(2, {"pids": tmp_path, "cpu": tmp_path})
-    for name in (f"{os.getpid()}-alive", "4194999-dead", "other"):
-        (tmp_path / name).mkdir()
+    ours = owners.this_process_here()
+    namespace, pid, started = ours.split(".")
+    elsewhere = f"{int(namespace) + 1}.{pid}.1"  # of a container, say: its process may live, and cannot be seen
+    later = f"{namespace}.{pid}.{int(started) - 1}"  # its number was given to another process, which is this one
+    for owner in (ours, elsewhere, later, f"{namespace}.4194999.1"):
+        (tmp_path / f"{owner}-ab").mkdir()
+    (tmp_path / "other").mkdir()
     groups.remove_leftovers()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{os.getpid()}-alive", "other"]
+    assert {path.name for path in tmp_path.iterdir()} == {f"{ours}-ab", f"{elsewhere}-ab", "other"}
+
+
+def test_version_1_has_a_freezer_of_its_own_tree(split):
+    surroundings, top = split
+    (top / "freezer").mkdir()
+    mounts = f"{surroundings.mountinfo}9 1 0:9 / {top / 'freezer'} rw - cgroup cgroup rw,freezer\n"
+    groups = find_control_groups(replace(surroundings, mountinfo=mounts))
+    group = groups.create(LIMITS)
+
+    assert set(groups.places) == {"memory", "pids", "cpu"}  # it is no limit
+    assert group.freezer.file == group.folders[-1] / "freezer.state"
+    assert group.folders[-1].parent == top / "freezer/greenroom"
+    group.freezer.freeze()
+    assert written(group.folders[-1]) == {"freezer.state": "FROZEN"}
+    group.kill()
+    assert written(group.folders[-1]) == {"freezer.state": "THAWED"}  # else it would not die
+
+
+def test_version_2_freezes_the_group_itself(unified):
+    surroundings, top = unified
+    place = top / "user.slice/app.scope/greenroom"
+    assert find_control_groups(surroundings).create(LIMITS).freezer is None  # before Linux 5.2
+    (place / "cgroup.freeze").touch()
+
+    group = find_control_groups(surroundings).create(LIMITS)
+    (group.folders[0] / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+    group.freezer.freeze()
+
+    assert group.freezer.file == group.folders[0] / "cgroup.freeze"
+    assert group.freezer.file.read_text() == "1"
+
+
+def test_a_freezer_that_does_not_get_it_done_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("actors.sandbox.freezer._DEADLINE_S", 0.0)
+    (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    with pytest.raises(TimeoutError, match=r"cgroup\.freeze"):
+        Freezer.of(tmp_path, 2).freeze()
 
 
 def test_remove_tells_whether_all_is_gone(tmp_path):
@@ -191,7 +245,7 @@ def test_remove_tells_whether_all_is_gone(tmp_path):
     one.mkdir()
     two.mkdir()
     (two / "still").mkdir()
-    group = ControlGroup((one, two), None)
+    group = ControlGroup((one, two), Counters(2, {}))
 
     assert not group.remove()
     (two / "still").rmdir()
@@ -210,6 +264,6 @@ def test_a_group_that_somebody_else_made_is_found_by_its_name(split, unified, li
     told = line.format(id="abc123")
     monkeypatch.setattr(Path, "read_text", lambda p, *a: told if str(p) == "/proc/7/cgroup" else read_text(p, *a))
 
-    assert group_of(7, "abc123", surroundings).oom_kills() == 2
+    assert group_of(7, "abc123", surroundings).counters.read().oom_kills == 2
     assert group_of(7, "another", surroundings) is None  # the number is that of a process somewhere else
     assert group_of(8, "abc123", surroundings) is None

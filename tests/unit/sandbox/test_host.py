@@ -5,8 +5,10 @@ import errno
 
 import pytest
 
-from actors.core.errors import SandboxUnavailable
+from actors.core import telemetry
+from actors.core.errors import LeaseEnded, SandboxUnavailable
 from actors.sandbox.base import Capability, Level, Missing, SandboxSpec
+from actors.sandbox.fence import Fence, bound
 from actors.sandbox.host import SandboxHost, open_sandboxes
 from actors.sandbox.unavailable import UnavailableSandboxes
 from actors.testing.clock import FakeClock
@@ -19,7 +21,9 @@ def clock():
 
 @pytest.fixture
 async def host(backend, clock):
-    made = SandboxHost(backend, SandboxSpec(warm=0, idle_s=100, max_leased=2), backend.capability, clock=clock)
+    made = SandboxHost(
+        backend, SandboxSpec(warm=0, idle_s=100, max_leased=2, wait_s=0), backend.capability, clock=clock
+    )
     yield made
     await made.aclose()
 
@@ -97,7 +101,7 @@ async def test_interrupt_ends_the_commands_of_the_session_and_leaves_the_sandbox
     answer, backend.made[0].shell = backend.made[0].shell, hang
     backend.made[1].shell = hang
     calls = [asyncio.create_task(host.shell(session, "x", timeout_s=60)) for session in ("a", "a", "b")]
-    await until(lambda: [len(lease.commands) for lease in host._leases.values()] == [2, 1])
+    await until(lambda: [len(tasks) for tasks in host._running._tasks.values()] == [2, 1])
 
     await host.interrupt("a")
 
@@ -144,7 +148,7 @@ async def test_a_second_interrupt_does_not_cut_the_first_short(host, backend, un
     await host.list("a")
     backend.made[0].shell = slow_to_die
     call = asyncio.create_task(host.shell("a", "x", timeout_s=60))
-    await until(lambda: host._leases["a"].commands)
+    await until(lambda: host._running._tasks.get("a"))
     await asyncio.sleep(0)
     first = asyncio.create_task(host.interrupt("a"))
     await dying.wait()
@@ -162,19 +166,19 @@ async def test_a_caller_that_is_cancelled_itself_is_told_so(host, backend, until
     await host.list("a")
     backend.made[0].shell = hang
     call = asyncio.create_task(host.shell("a", "x", timeout_s=60))
-    await until(lambda: host._leases["a"].commands)
+    await until(lambda: host._running._tasks.get("a"))
 
     call.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert not host._leases["a"].commands
+    assert not host._running._tasks
 
 
 async def test_no_more_than_the_limit_are_leased(host):
     await host.list("a")
     await host.list("b")
-    with pytest.raises(SandboxUnavailable, match="All 2 sandboxes of this node are in use") as caught:
+    with pytest.raises(SandboxUnavailable, match="All 2 sandboxes of this machine are in use") as caught:
         await host.list("c")
     assert caught.value.details["max_leased"] == 2
     assert (await host.status()).leased == 2
@@ -196,7 +200,7 @@ async def test_lost_sandbox_found_by_a_file_operation(host, backend):
     await host.write("a", "f", b"1")
     backend.made[0].lost = True
 
-    with pytest.raises(SandboxUnavailable, match="next call gets a new, empty one"):
+    with pytest.raises(SandboxUnavailable, match="next call gets a new one"):
         await host.read("a", "f", max_bytes=1)
     assert await host.list("a") == ()
 
@@ -270,7 +274,7 @@ async def test_refill_that_fails_is_tried_again_with_the_next_lease(warm_host, b
     clock.advance(5)
     await warm_host.list("b")
 
-    await until(lambda: len(warm_host._warm) == 2)
+    await until(lambda: len(warm_host._shelf) == 2)
 
 
 async def test_idle_ones_end_and_busy_ones_stay(warm_host, backend, clock, until):
@@ -300,8 +304,8 @@ async def test_one_that_cannot_be_destroyed_does_not_keep_others_from_ending(war
     await until(lambda: backend.made[1].destroyed)
 
     await warm_host.list("later")
-    await until(lambda: len(warm_host._warm) == 2)
-    later = next(sandbox for sandbox in backend.made[2:] if sandbox not in warm_host._warm)
+    await until(lambda: len(warm_host._shelf) == 2)
+    later = next(sandbox for sandbox in backend.made[2:] if sandbox not in warm_host._shelf)
     for _ in range(5):
         await clock.sleeping(1)
         clock.advance(25)
@@ -376,3 +380,269 @@ async def test_open_refuses_weaker_isolation_by_name_and_fix(backend, clock, lev
     await sandboxes.interrupt("a")
     await sandboxes.release("a")
     await sandboxes.aclose()
+
+
+# Places, freezing and the end of leases ---------------------------------------------------------------
+
+
+SMALL = SandboxSpec(warm=0, idle_s=100, max_lease_s=1000, freeze_s=4, max_leased=2, wait_s=30, spare_s=10)
+
+
+@pytest.fixture
+async def small(backend, clock):
+    """A host that is kept up, with two places."""
+    made = SandboxHost(backend, SMALL, backend.capability, clock=clock)
+    made.start()
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def later(clock):
+    """Let time pass, and the rounds that are due in it."""
+
+    async def pass_by(seconds):
+        for _ in range(int(seconds)):
+            await clock.sleeping(1)
+            clock.advance(1)
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    return pass_by
+
+
+async def test_who_waits_gets_the_place_of_the_longest_idle(small, backend, later, until):
+    await small.list("a")
+    await later(3)
+    await small.list("b")
+    await later(1)
+
+    waiting = asyncio.create_task(small.shell("c", "x", timeout_s=1))
+    await until(lambda: small._leases.waiting)
+    assert (await small.status()).waiting == 1
+    await later(4)
+    assert not waiting.done()  # nobody was idle for long enough
+    await later(3)
+
+    assert (await waiting).output == "sandbox 2"
+    assert [sandbox.destroyed for sandbox in backend.made] == [True, False, False]
+    assert (await small.status()).waiting == 0
+
+
+async def test_a_place_that_is_idle_already_is_given_at_once(small, backend, later):
+    await small.list("a")
+    await small.list("b")
+    await later(12)
+
+    assert (await small.shell("c", "x", timeout_s=1)).output == "sandbox 2"
+
+
+async def test_what_is_in_use_makes_no_room(small, backend, later, until):
+    await small.list("a")
+    await small.list("b")
+    for sandbox in backend.made:
+        sandbox.shell = hang
+    running = [asyncio.create_task(small.shell(session, "x", timeout_s=99)) for session in "ab"]
+    await until(lambda: all(lease.users for lease in small._leases.held))
+
+    waiting = asyncio.create_task(small.list("c"))
+    await later(31)
+
+    with pytest.raises(SandboxUnavailable, match="none became free within 30 s"):
+        await waiting
+    assert not any(sandbox.destroyed for sandbox in backend.made)
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+
+
+async def test_a_command_that_waits_for_a_place_can_be_interrupted(small, backend, until):
+    await small.list("a")
+    await small.list("b")
+    waiting = asyncio.create_task(small.shell("c", "x", timeout_s=9))
+    await until(lambda: small._leases.waiting)
+
+    await small.interrupt("c")
+
+    assert (await waiting).verdict == "cancelled"
+    assert (await small.status()).waiting == 0
+
+
+async def test_a_session_that_is_released_waits_no_longer(small, until):
+    await small.list("a")
+    await small.list("b")
+    waiting = asyncio.create_task(small.list("c"))
+    await until(lambda: small._leases.waiting)
+
+    await small.release("c")
+
+    with pytest.raises(SandboxUnavailable, match="released"):
+        await waiting
+
+
+async def test_an_idle_one_is_frozen_and_goes_on_with_the_next_call(small, backend, later):
+    await small.write("a", "f", b"1")
+    await later(3)
+    assert not backend.made[0].paused
+    await later(2)
+    assert backend.made[0].paused
+
+    assert (await small.read("a", "f", max_bytes=9)).data == b"1"
+    assert not backend.made[0].paused
+
+
+async def test_one_that_cannot_be_woken_is_lost(small, backend, later):
+    async def refuse():
+        raise SandboxUnavailable("it stays frozen")
+
+    await small.list("a")
+    await later(6)
+    backend.made[0].resume = refuse
+
+    with pytest.raises(SandboxUnavailable, match="stays frozen"):
+        await small.list("a")
+    assert backend.made[0].destroyed
+    assert (await small.shell("a", "x", timeout_s=1)).output == "sandbox 1"
+
+
+async def test_one_that_cannot_be_frozen_is_used_as_before(small, backend, later):
+    tried = []
+
+    async def refuse():
+        tried.append(1)
+        raise SandboxUnavailable("no freezer")
+
+    await small.list("a")
+    backend.made[0].pause = refuse
+    await later(20)
+
+    assert tried == [1]
+    assert (await small.shell("a", "x", timeout_s=1)).output == "sandbox 0"
+
+
+async def test_a_lease_that_is_too_old_ends_when_nothing_runs(small, backend, later):
+    for _ in range(11):
+        await small.list("a")
+        await later(90)
+    assert not backend.made[0].destroyed
+    await later(20)
+
+    assert backend.made[0].destroyed
+    assert (await small.status()).leased == 0
+
+
+async def test_a_workspace_is_seen_before_it_goes_and_a_new_one_before_anybody_uses_it(
+    small, backend, later, monkeypatch
+):
+    seen = []
+
+    async def given(session_id, sandbox):
+        seen.append(("given", session_id, sandbox.number, list(sandbox.commands)))
+
+    async def given_up(session_id, sandbox):
+        seen.append(("given up", session_id, sandbox.number, sandbox.paused))
+
+    monkeypatch.setattr(small, "_given", given)
+    monkeypatch.setattr(small, "_given_up", given_up)
+    await small.shell("a", "x", timeout_s=1)
+    await later(101)
+    await small.shell("b", "x", timeout_s=1)
+    await small.release("b")  # the session is over: nobody wants its files
+
+    assert seen == [("given", "a", 0, []), ("given up", "a", 0, False), ("given", "b", 1, [])]
+
+
+async def test_one_whose_workspace_could_not_be_prepared_is_given_to_nobody(small, backend, monkeypatch):
+    async def fail(*_args):
+        raise SandboxUnavailable("the files are not to be had")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(small, "_given", fail)
+        with pytest.raises(SandboxUnavailable, match="not to be had"):
+            await small.list("a")
+    assert backend.made[0].destroyed
+
+    assert (await small.shell("a", "x", timeout_s=1)).output == "sandbox 1"
+
+
+# Fences ---------------------------------------------------------------------------------------------
+
+
+async def test_an_owner_that_was_overtaken_is_refused_and_what_it_runs_is_ended(host, backend, until):
+    with bound(Fence(epoch=1)):
+        await host.write("a", "f", b"1")
+        backend.made[0].shell, answer = hang, backend.made[0].shell
+        zombie = asyncio.create_task(host.shell("a", "x", timeout_s=60))
+        await until(lambda: host._running._tasks.get("a"))
+        await asyncio.sleep(0)
+    backend.made[0].shell = answer
+
+    with bound(Fence(epoch=2)):
+        assert (await host.read("a", "f", max_bytes=9)).data == b"1"
+
+    assert (await zombie).verdict == "cancelled"
+    with bound(Fence(epoch=1)):
+        with pytest.raises(LeaseEnded):
+            await host.write("a", "f", b"late")
+        with pytest.raises(LeaseEnded):
+            await host.shell("a", "late", timeout_s=1)
+    assert (await host.read("a", "f", max_bytes=9)).data == b"1"
+    assert backend.made[0].commands == []
+
+
+async def test_who_is_overtaken_while_it_waits_for_its_sandbox_does_nothing_in_it(host, backend, until):
+    backend.gate.clear()
+    with bound(Fence(epoch=1)):
+        late = asyncio.create_task(host.write("a", "f", b"late"))
+    await until(lambda: backend.creating)
+    with bound(Fence(epoch=2)):
+        owner = asyncio.create_task(host.list("a"))
+    await asyncio.sleep(0)
+    backend.gate.set()
+
+    with pytest.raises(LeaseEnded):
+        await late
+    assert await owner == ()
+
+
+async def test_a_call_for_a_lease_that_has_ended_touches_no_later_one(host, backend):
+    first = await host.lease("a")
+    await host.release("a")
+    with bound(Fence(lease=first)), pytest.raises(LeaseEnded):
+        await host.write("a", "f", b"late")
+    assert not await host.holds("a")
+
+    second = await host.lease("a")
+    assert second > first
+    with bound(Fence(lease=first)), pytest.raises(LeaseEnded):
+        await host.write("a", "f", b"late")
+    with bound(Fence(lease=second)):
+        assert await host.list("a") == ()
+
+
+async def test_numbers_of_leases_grow_over_a_restart(backend, clock):
+    numbers = []
+    for _ in range(2):
+        host = SandboxHost(backend, SMALL, backend.capability, clock=clock)
+        numbers += [await host.lease("a"), await host.lease("b")]
+        await host.aclose()
+    assert numbers == sorted(set(numbers))
+
+
+async def test_metrics_tell_hits_misses_and_failures(warm_host, backend, until):
+    def value(name, **labels):
+        return telemetry.REGISTRY.get_sample_value(name, labels) or 0
+
+    hits = value("agent_sandbox_acquired_total", warm="hit")
+    failures = value("agent_sandbox_spawn_failures_total", cause="sandbox_unavailable")
+    await warm_host.list("a")
+    assert value("agent_sandbox_acquired_total", warm="hit") == hits + 1
+    assert value("agent_sandbox_leased") == 1
+
+    await until(lambda: len(warm_host._shelf) == 2)
+    for sandbox in backend.made:
+        sandbox.lost = True
+    backend.failures = 9
+    with pytest.raises(SandboxUnavailable):
+        await warm_host.list("b")
+    assert value("agent_sandbox_spawn_failures_total", cause="sandbox_unavailable") > failures

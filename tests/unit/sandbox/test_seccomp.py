@@ -18,8 +18,11 @@ def machine(request):
 
 @pytest.fixture
 def ask(machine):
-    """What the filter of a machine answers to a call, as the kernel would run it."""
-    code = filter_for(machine)
+    return asking(machine, filter_for(machine))
+
+
+def asking(machine, code):
+    """What a filter answers to a call of a machine, as the kernel would run it."""
     audit = ARCHITECTURES[machine].audit
 
     def run(call, *arguments, audit=audit):
@@ -111,3 +114,22 @@ def test_every_jump_lands_inside(machine):
         if operation & 0x07 == 0x05:
             assert index + 1 + max(if_true, if_false) < count
     assert struct.unpack_from("<H", code, (count - 1) * 8)[0] == 0x06
+
+
+def test_a_lenient_kernel_gets_no_signal_for_process_1_and_makes_no_device(machine, ask):
+    lenient = asking(machine, filter_for(machine, lenient=True))
+    architecture = ARCHITECTURES[machine]
+    for number in architecture.signals.values():
+        assert lenient(number, 1, 9) == lenient(number, 1 | 1 << 32, 9) == EPERM  # the kernel reads 32 bits
+        for target in (2, 100, 0, 0xFFFFFFFF):
+            assert lenient(number, target, 9) == ALLOW
+        assert ask(number, 1, 9) == ALLOW  # Linux sees to it
+    for command in (8, 10, 15):
+        assert lenient(architecture.fcntl, 3, command) == EPERM
+    assert lenient(architecture.fcntl, 3, 3) == ALLOW
+    for request in (0x8901, 0x8902, 0x5412):
+        assert lenient("ioctl", 3, request) == EPERM
+    assert lenient("ioctl", 3, 0x5401) == ALLOW
+    for number, place in architecture.mknods:
+        for kind, answer in ((0o020000, EPERM), (0o060000, EPERM), (0o010000, ALLOW), (0o100000, ALLOW)):
+            assert lenient(number, *[0] * place, kind | 0o600) == answer

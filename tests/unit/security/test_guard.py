@@ -26,7 +26,7 @@ def audit():
 
 @pytest.fixture
 def guarded(audit, tmp_path):
-    def make(sandboxes, **settings):
+    def make(sandboxes, caller=CALLER, **settings):
         guard = SandboxGuard(
             sandboxes,
             sandbox_policy(Settings(**settings)),
@@ -35,7 +35,7 @@ def guarded(audit, tmp_path):
             clock=FakeClock(),
             new_id=sequential_ids(),
         )
-        return guard.for_call(CALLER)
+        return guard.for_call(caller)
 
     return make
 
@@ -64,7 +64,7 @@ async def test_a_command_that_is_allowed_is_audited_before_and_after(audit, guar
 
 @pytest.mark.parametrize(
     ("command", "rule"),
-    [("rm x", "allowed_commands"), ("$x", "not_understood"), ("ls > /dev/null", "blocked_patterns")],
+    [("rm x", "allowed_commands"), ("$x", "not_understood"), ("ls &> /dev/null", "blocked_patterns")],
 )
 async def test_a_command_that_is_refused_reaches_no_sandbox(audit, guarded, command, rule):
     sandboxes = FakeSandboxes()
@@ -130,7 +130,7 @@ async def test_a_sandbox_that_is_not_to_be_had_is_audited_as_the_end(audit, guar
     ]
 
 
-async def test_cancelling_reaches_the_sandbox_and_leaves_the_decision(audit, guarded):
+async def test_cancelling_reaches_the_sandbox_and_is_audited_as_the_end(audit, guarded):
     sandboxes = FakeSandboxes(hanging={"sleep 9"})
     task = asyncio.create_task(guarded(sandboxes).shell("sess_1", "sleep 9", timeout_s=60))
     async with asyncio.timeout(5):
@@ -139,7 +139,7 @@ async def test_cancelling_reaches_the_sandbox_and_leaves_the_decision(audit, gua
         with pytest.raises(asyncio.CancelledError):
             await task
     assert [run.source for run in sandboxes.cancelled] == ["sleep 9"]
-    assert told(audit) == [("command.run", "allowed", None)]
+    assert [(r.decision, r.detail.get("verdict")) for r in audit.records] == [("allowed", None), ("ended", "cancelled")]
 
 
 async def test_only_refusals_are_audited_where_the_operator_wants_no_more(audit, guarded):
@@ -236,3 +236,80 @@ async def test_the_rest_passes_through(guarded):
     await box.release("sess_1")
     assert not await box.holds("sess_1")
     assert (await box.status()).leased == 1
+
+
+# People ---------------------------------------------------------------------------------------------
+
+
+async def test_the_audit_tells_a_person_from_a_model(audit, guarded):
+    await guarded(FakeSandboxes()).shell("sess_1", "ls", timeout_s=5)
+    by_model = audit.records.copy()
+    audit.records.clear()
+    await guarded(FakeSandboxes(), caller=Caller("user_2", "sess_1", key_id="key_1")).shell("sess_1", "ls", timeout_s=5)
+    assert [(r.detail.get("by"), r.detail.get("key_id")) for r in by_model] == [(None, None)] * 2
+    for record in audit.records:
+        assert (record.user_id, record.session_id, record.turn_id, record.tool_call_id) == (
+            "user_2",
+            "sess_1",
+            None,
+            None,
+        )
+        assert (record.detail["by"], record.detail["key_id"]) == ("person", "key_1")
+
+
+# Removing -------------------------------------------------------------------------------------------
+
+
+async def test_what_is_removed_is_audited_before(audit, guarded):
+    sandboxes = FakeSandboxes()
+    box = guarded(sandboxes)
+    await sandboxes.write("sess_1", "a/b", b"x")
+    await box.remove("sess_1", "a/b")
+    assert await sandboxes.list("sess_1") == ()
+    assert told(audit) == [("file.remove", "allowed", None)]
+    assert audit.records[0].detail == {"path": "a/b", "leads_to": "a/b", "recursive": False}
+
+    await sandboxes.write("sess_1", "a/b", b"x")
+    audit.unavailable = True
+    with pytest.raises(StoreUnavailable):
+        await box.remove("sess_1", "a/b")
+    assert await sandboxes.list("sess_1")
+
+
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [
+        (".env", "blocked_files"),
+        ("a/deep/x.key", "blocked_files"),
+        ("a", "blocked_files"),
+        ("..", "allowed_directories"),
+    ],
+)
+async def test_what_may_not_be_written_may_not_be_removed_either(audit, guarded, path, rule):
+    sandboxes = FakeSandboxes()
+    for name in (".env", "a/deep/x.key", "a/1"):
+        await sandboxes.write("sess_1", name, b"x")
+    with pytest.raises(PolicyRefused, match="does not allow"):
+        await guarded(sandboxes).remove("sess_1", path, recursive=True)
+    assert len([info for info in await sandboxes.list("sess_1") if not info.is_dir]) == 3
+    assert told(audit) == [("file.remove", "refused", rule)]
+
+
+async def test_a_link_is_removed_by_its_own_name(audit, guarded):
+    """Its folder may be a link into a folder that is not allowed; what the last name leads to does not matter."""
+    sandboxes = FakeSandboxes()
+    await sandboxes.write("sess_1", "kept/x", b"x")
+    sandboxes.links["link"] = "kept"
+    await guarded(sandboxes).remove("sess_1", "link/x")
+    assert audit.records[0].detail["leads_to"] == "kept/x"
+    assert await sandboxes.list("sess_1") == ()
+
+
+async def test_a_listing_that_hides_something_does_not_look_whole(guarded):
+    sandboxes = FakeSandboxes()
+    for name in (*(f"{number}.key" for number in range(20)), "x", "y", "z"):
+        await sandboxes.write("sess_1", name, b"x")
+    box = guarded(sandboxes)
+    assert [info.path for info in await box.list("sess_1", max_entries=2)] == ["x", "y"]
+    assert [info.path for info in await box.list("sess_1", max_entries=9)] == ["x", "y", "z"]
+    assert await box.list("sess_1", max_entries=0) == ()

@@ -20,6 +20,7 @@ from actors.agent.book import SessionBook
 from actors.agent.host import SessionHost
 from actors.agent.payloads import Payloads
 from actors.agent.sql_journal import SqlJournal
+from actors.agent.workspaces import Workspaces
 from actors.core.clock import SystemClock
 from actors.core.ids import uuid7_ids
 from actors.core.settings import Settings
@@ -34,6 +35,7 @@ from actors.testing.audits import ListAudit
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
 from actors.wiring import store
+from actors.wiring.policy import sandbox_guard
 from actors.wiring.sessions import session_host, tool_names
 from serve_app.api import create_api
 from serve_app.services import Services
@@ -56,6 +58,7 @@ class Edge:
     keys: ApiKeys
     key: str
     journal: SqlJournal
+    audit: ListAudit
     http: httpx.AsyncClient
     streaming: httpx.AsyncClient
 
@@ -173,24 +176,28 @@ async def make_edge(tmp_path: Path, empty_database: Path) -> AsyncIterator[MakeE
             journal = SqlJournal(database, payloads)
             model = llm or ScriptedLLM(otherwise=says("Hello", " world"))
             boxes = sandboxes or FakeSandboxes()
+            audit = ListAudit()
             host = session_host(
                 chosen,
                 journal=journal,
                 llm=model,
                 sandboxes=boxes,
                 memories=DictMemories(),
-                audit=ListAudit(),
+                audit=audit,
                 clock=clock,
             )
             stack.push_async_callback(host.drain, grace_s=0)
             keys = store.api_keys(chosen, database, clock)
+            book = SessionBook(database, payloads, journal, clock)
+            guard = sandbox_guard(chosen, boxes, audit=audit, clock=clock, new_id=new_id)
             parts = Services(
                 settings=chosen,
                 clock=clock,
                 new_id=new_id,
                 sessions=sessions(host),
                 sandboxes=boxes,
-                book=SessionBook(database, payloads, journal, clock),
+                workspaces=Workspaces(book, guard),
+                book=book,
                 approvals=ApprovalBook(database, payloads),
                 keys=keys,
                 llm=model,
@@ -206,7 +213,7 @@ async def make_edge(tmp_path: Path, empty_database: Path) -> AsyncIterator[MakeE
             streaming = _client(StreamingASGITransport(app), key)
             await stack.enter_async_context(http)
             await stack.enter_async_context(streaming)
-            return Edge(app, parts, host, database, keys, key, journal, http, streaming)
+            return Edge(app, parts, host, database, keys, key, journal, audit, http, streaming)
 
         yield make
 

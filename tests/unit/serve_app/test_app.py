@@ -117,3 +117,23 @@ async def test_without_its_database_nothing_can_be_accepted(checked, answer, exp
     result = await checked("database", database=Answers(answer))
 
     assert (result.name, result.status) == ("database", expected)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "said"),
+    [
+        (FleetStatus({}, (), 0), "healthy", "demo at demo"),
+        (FleetStatus({}, (), 0, impaired=("model:m",)), "warning", "model:m"),
+        (SessionLost("the directory does not answer"), "healthy", "demo"),
+        (None, "healthy", "demo"),
+    ],
+    ids=["good", "a breaker is open", "no directory", "hangs"],
+)
+async def test_a_model_that_is_left_alone_is_said(checked, monkeypatch, status, expected, said):
+    monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)
+    parts = {"sessions": SimpleNamespace(directory=Answers(status)), "llm": SimpleNamespace(default_model="demo")}
+
+    result = await checked("model", **parts)
+
+    assert (result.name, result.status) == ("model", expected)
+    assert said in result.message

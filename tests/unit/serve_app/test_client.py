@@ -5,8 +5,20 @@ import random
 import httpx
 import pytest
 
-from actors.core.errors import IdempotencyKeyReused, MessageNotWaiting
+from actors.core.errors import (
+    IdempotencyKeyReused,
+    InvalidInput,
+    InvalidPath,
+    MessageNotWaiting,
+    NoSuchFile,
+    PolicyRefusal,
+    SessionNotFound,
+    UnavailableError,
+    WorkspaceConflict,
+)
+from actors.sandbox.base import ExecResult
 from actors.testing import ScriptedLLM, StreamingASGITransport, calls, says
+from actors.testing.sandboxes import FakeSandboxes
 from serve_app.client import AsyncClient
 
 
@@ -128,3 +140,51 @@ async def test_every_method_does_what_it_says(make_edge, client_of):
             await client.edit(session, second["message_id"], "Too late.")
         with pytest.raises(IdempotencyKeyReused):
             await client.chat("Other.", idempotency_key="k")
+
+
+async def test_the_workspace_by_the_client(make_edge, client_of):
+    results = {"wc x": ExecResult("nonzero", 2, "no x\n", wall_s=0.5), "print(1)": ExecResult("ok", 0, "1\n")}
+    edge = await make_edge(sandboxes=FakeSandboxes(results))
+    async with client_of(edge) as client:
+        session = (await client.create_session())["id"]
+        printed = []
+        ended = await client.exec(session, command="wc x", timeout_s=5, on_output=printed.append)
+        assert ended == {"verdict": "nonzero", "exit_code": 2, "output": "no x\n", "truncated": False, "wall_s": 0.5}
+        assert printed == ["no x\n"]
+        assert (await client.exec(session, python="print(1)"))["output"] == "1\n"
+
+        await client.write_file(session, "a b/ä?#%.txt", b"\x00\xff")
+        assert await client.read_file(session, "a b/ä?#%.txt") == b"\x00\xff"
+        listed = await client.files(session, "a b")
+        assert [entry["path"] for entry in listed["data"]] == ["a b/ä?#%.txt"]
+        assert (await client.files(session, limit=1))["truncated"]
+        with pytest.raises(WorkspaceConflict):
+            await client.delete_file(session, "a b")
+        await client.delete_file(session, "a b", recursive=True)
+        with pytest.raises(NoSuchFile):
+            await client.read_file(session, "a b/ä?#%.txt")
+        with pytest.raises(PolicyRefusal):
+            await client.write_file(session, ".env", b"x")
+        with pytest.raises(InvalidPath):
+            await client.read_file(session, "../../chat")
+        with pytest.raises(SessionNotFound):
+            await client.exec("none", command="ls")
+        with pytest.raises(InvalidInput):
+            await client.exec(session)
+
+
+async def test_a_command_is_sent_once_over_a_network_that_breaks(make_edge, client_of):
+    sandboxes = FakeSandboxes()
+    edge = await make_edge(sandboxes=sandboxes)
+    session = (await edge.http.post("/api/v1/sessions", json={})).json()["id"]
+    network = Breaking(edge.app, random.Random(1))
+    broken = 0
+    async with client_of(edge, network) as client:
+        for number in range(20):
+            try:
+                await client.exec(session, command=f"touch {number}")
+            except UnavailableError:
+                broken += 1
+    sources = [run.source for run in sandboxes.runs]
+    assert broken
+    assert len(sources) == len(set(sources))

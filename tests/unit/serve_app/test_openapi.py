@@ -45,7 +45,9 @@ async def test_every_route_is_in_it(edge, operations):
             elif isinstance(route, APIRoute):
                 yield route
 
-    found = {(method, route.path) for route in routes(edge.app) if route.include_in_schema for method in route.methods}
+    found = {
+        (method, route.path_format) for route in routes(edge.app) if route.include_in_schema for method in route.methods
+    }
     assert len(described) >= 13
     assert found <= described | {("HEAD", path) for _, path in described}
     assert {
@@ -69,6 +71,12 @@ async def test_every_route_is_in_it(edge, operations):
         ("GET", "/api/v1/approvals"),
         ("GET", "/api/v1/approvals/{approval_id}"),
         ("POST", "/api/v1/approvals/{approval_id}"),
+        ("POST", "/api/v1/sessions/{session_id}/exec"),
+        ("GET", "/api/v1/sessions/{session_id}/files"),
+        ("GET", "/api/v1/sessions/{session_id}/files/{path}"),
+        ("HEAD", "/api/v1/sessions/{session_id}/files/{path}"),
+        ("PUT", "/api/v1/sessions/{session_id}/files/{path}"),
+        ("DELETE", "/api/v1/sessions/{session_id}/files/{path}"),
         ("GET", "/api/v1/models"),
         ("GET", "/health"),
         ("GET", "/livez"),
@@ -164,6 +172,7 @@ async def test_answers_are_as_described(edge, document):
         (f"/api/v1/turns/{answer['turn_id']}", "TurnOut"),
         (f"/api/v1/turns/{answer['turn_id']}/events", "EventPage"),
         (f"/api/v1/sessions/{answer['session_id']}/inbox", "InboxList"),
+        (f"/api/v1/sessions/{answer['session_id']}/files", "FileList"),
         ("/api/v1/approvals", "ApprovalPage"),
         ("/api/v1/models", "ModelList"),
         ("/health", "HealthOut"),
@@ -174,6 +183,8 @@ async def test_answers_are_as_described(edge, document):
     assert answer.keys() == document["components"]["schemas"]["ChatResponse"]["properties"].keys()
     forked = await edge.http.post(f"/api/v1/sessions/{answer['session_id']}/fork")
     assert forked.json().keys() == document["components"]["schemas"]["ForkOut"]["properties"].keys()
+    ran = await edge.http.post(f"/api/v1/sessions/{answer['session_id']}/exec", json={"command": "ls"})
+    assert ran.json().keys() == document["components"]["schemas"]["ExecOut"]["properties"].keys()
     problem = (await edge.http.get("/api/v1/turns/none")).json()
     assert problem.keys() >= document["components"]["schemas"]["Problem"]["properties"].keys()
 

@@ -7,12 +7,13 @@ import pytest
 
 from actors.core.errors import SandboxUnavailable, StoreUnavailable
 from actors.core.settings import Settings
-from actors.sandbox.base import Capability, Level, Limits
+from actors.sandbox.base import Capability, Level, Limits, Missing
 from actors.sandbox.bubblewrap import BubblewrapBackend
 from actors.sandbox.docker import DockerBackend
 from actors.sandbox.egress_base import Attempt
 from actors.sandbox.egress_rules import EgressRules
 from actors.sandbox.first_fit import FirstFitBackend
+from actors.sandbox.gvisor import GvisorBackend
 from actors.wiring import sandbox as wiring
 
 
@@ -21,6 +22,7 @@ from actors.wiring import sandbox as wiring
     [
         ({"sandbox": "bubblewrap"}, BubblewrapBackend),
         ({"sandbox": "docker"}, DockerBackend),
+        ({"sandbox": "gvisor"}, GvisorBackend),
         ({"sandbox": "auto"}, FirstFitBackend),
         ({"sandbox": "auto", "sandbox_docker_image": "mine:1"}, DockerBackend),
         ({"sandbox": "bubblewrap", "sandbox_docker_image": "mine:1"}, BubblewrapBackend),
@@ -75,7 +77,11 @@ async def test_isolation_that_is_too_weak_is_refused_with_what_would_mend_it(mon
     async def weak(_backend):
         return Capability("bubblewrap", Level.NAMESPACE)
 
+    async def absent(_backend):
+        return Capability("gvisor", Level.NONE, missing=(Missing("runsc", "apt-get install runsc"),))
+
     monkeypatch.setattr(BubblewrapBackend, "probe", weak)
+    monkeypatch.setattr(GvisorBackend, "probe", absent)
     settings = Settings(
         sandbox_cache=tmp_path, sandbox_min_level="container", sandbox_docker_host=f"unix://{tmp_path / 'none'}"
     )
@@ -89,6 +95,26 @@ async def test_isolation_that_is_too_weak_is_refused_with_what_would_mend_it(mon
     assert "bubblewrap: more than level namespace" in said
     assert "docker: a docker daemon at" in said
     assert "apt-get install docker.io" in said
+    assert "gvisor: runsc (fix: apt-get install runsc)" in said
+
+
+async def test_a_level_that_only_gvisor_reaches_finds_it(monkeypatch, tmp_path):
+    async def weak(_backend):
+        return Capability("bubblewrap", Level.NAMESPACE)
+
+    async def strong(_backend):
+        return Capability("gvisor", Level.GVISOR)
+
+    monkeypatch.setattr(BubblewrapBackend, "probe", weak)
+    monkeypatch.setattr(GvisorBackend, "probe", strong)
+    settings = {"sandbox_cache": tmp_path, "sandbox_docker_host": f"unix://{tmp_path / 'none'}"}
+    found = {}
+    for level in ("namespace", "gvisor"):
+        backend = wiring.sandbox_backend(Settings(sandbox_min_level=level, **settings))
+        found[level] = (await backend.probe()).backend
+        await backend.aclose()
+
+    assert found == {"namespace": "bubblewrap", "gvisor": "gvisor"}
 
 
 def test_the_sdk_of_docker_is_loaded_only_where_it_is_used():

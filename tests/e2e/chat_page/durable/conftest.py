@@ -22,6 +22,7 @@ from actors.agent.book import SessionBook
 from actors.agent.host import SessionHost
 from actors.agent.payloads import Payloads
 from actors.agent.sql_journal import SqlJournal
+from actors.agent.workspaces import Workspaces
 from actors.core.clock import SystemClock
 from actors.core.events import Event
 from actors.core.ids import uuid7_ids
@@ -38,6 +39,7 @@ from actors.testing.llm import Script
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
 from actors.wiring import store
+from actors.wiring.policy import sandbox_guard
 from actors.wiring.sessions import session_host, tool_names
 from serve_app.api import create_api
 from serve_app.services import Services
@@ -176,6 +178,9 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Edge, uvicorn.Serve
             new_id=new_id,
             sessions=host,
             sandboxes=sandboxes,
+            workspaces=Workspaces(
+                book, sandbox_guard(settings, sandboxes, audit=ListAudit(), clock=clock, new_id=new_id)
+            ),
             book=book,
             approvals=approvals,
             keys=keys,

@@ -84,7 +84,7 @@ class Tools(FakeSandboxes):
         return ExecResult("ok", 0, "done\n")
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult:
         return await self.shell(session_id, code, timeout_s=timeout_s, on_output=on_output)
 

@@ -39,7 +39,7 @@ from actors.core.errors import (
     SessionNotFound,
 )
 from actors.core.events import Event, MessageAccepted, MessageEdited, Origin, Spent, TurnCancelled
-from actors.llm.base import Answer, ReasoningText, Retrying, TextDelta
+from actors.llm.base import Answer, ReasoningText, Resending, Retrying, TextDelta
 from actors.testing import calls, says
 from actors.testing.history import History
 from actors.testing.llm import Script
@@ -67,7 +67,9 @@ class Says:
             case "slow":
                 return [TextDelta("Well, "), asyncio.Event(), *says(self.text, cost_usd=self.price)]
             case "again":
-                return [Retrying("rate_limited", free=True), Retrying("timeout"), *says(self.text, cost_usd=self.price)]
+                failures = [Retrying("rate_limited", free=True), Retrying("timeout")]
+                again = [item for failure in failures for item in (failure, Resending())]
+                return [*again, *says(self.text, cost_usd=self.price)]
             case "silent":
                 return [ReasoningText("hm"), *says(cost_usd=self.price)]
             case "error":

@@ -1,0 +1,100 @@
+"""What a model call may cost at most, before it is sent."""
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass
+from decimal import ROUND_FLOOR, Decimal
+from typing import Literal, TypeAlias
+
+from ..core.errors import BudgetExceeded, UnavailableError
+from ..core.messages import Usage
+from ..core.money import MICROS_PER_USD, to_micros
+from ..llm.base import LLM, ModelInfo, ModelRequest
+
+Unlisted: TypeAlias = Literal["auto", "free", "assumed", "refuse"]
+
+_LIST_S = 2.0
+"""Time for the list of models; without it a price is assumed."""
+
+_MESSAGE_TOKENS = 16
+"""What a message costs beside its text: its role, and the marks around it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per token."""
+
+    prompt_usd: Decimal
+    completion_usd: Decimal
+
+    @property
+    def is_free(self) -> bool:
+        return not self.prompt_usd and not self.completion_usd
+
+    def of(self, usage: Usage) -> int:
+        """Micro-dollars for tokens, rounded up."""
+        return to_micros(usage.prompt_tokens * self.prompt_usd + usage.completion_tokens * self.completion_usd)
+
+    def at_most(self, request: ModelRequest, completion_tokens: int) -> int:
+        """Micro-dollars for a request that is answered with so many tokens."""
+        return 0 if self.is_free else self.of(Usage(prompt_tokens_at_most(request), completion_tokens))
+
+    def affordable_tokens(self, request: ModelRequest, micros: int) -> int:
+        """Completion tokens that a sum buys beside the prompt."""
+        left = Decimal(micros) / MICROS_PER_USD - prompt_tokens_at_most(request) * self.prompt_usd
+        if not self.completion_usd:
+            return request.max_completion_tokens
+        return min(request.max_completion_tokens, int((left / self.completion_usd).to_integral_value(ROUND_FLOOR)))
+
+
+FREE = Price(Decimal(0), Decimal(0))
+
+
+def prompt_tokens_at_most(request: ModelRequest) -> int:
+    """An upper bound: a token is a byte of text at least, with every tokenizer that reads bytes."""
+    texts = [json.dumps(asdict(part), ensure_ascii=False, default=str) for part in (*request.messages, *request.tools)]
+    return sum(len(text.encode("utf-8", "replace")) + _MESSAGE_TOKENS for text in texts)
+
+
+class Prices:
+    """The list prices of a model server, and what is taken where it lists none.
+
+    `unlisted`: `auto` takes a server that lists no price at all for free (most local ones), and `assumed` where
+    others of its models have one, or its list cannot be read. `refuse` asks for nothing whose price is unknown.
+    """
+
+    def __init__(self, llm: LLM, *, unlisted: Unlisted, assumed: Price) -> None:
+        self._llm = llm
+        self._unlisted = unlisted
+        self._assumed = assumed
+
+    async def of(self, model: str) -> Price:
+        """Raises `BudgetExceeded` when the price is unknown and that is refused."""
+        model = model or self._llm.default_model
+        try:
+            async with asyncio.timeout(_LIST_S):
+                listed = await self._llm.models()
+        except (UnavailableError, TimeoutError):
+            listed = None
+        known = {one.id: one for one in listed or ()}
+        found = known.get(model) or known.get(model.partition(":")[0])
+        if found is not None and (price := _price(found)) is not None:
+            return price
+        return self._without(model, anything_listed=listed is None or any(map(_price, listed)))
+
+    def _without(self, model: str, *, anything_listed: bool) -> Price:
+        match self._unlisted:
+            case "refuse":
+                raise BudgetExceeded(f"the price of the model {model!r} is not known, and unknown prices are refused")
+            case "free":
+                return FREE
+            case "assumed":
+                return self._assumed
+            case _:
+                return self._assumed if anything_listed else FREE
+
+
+def _price(info: ModelInfo) -> Price | None:
+    if info.prompt_usd is None or info.completion_usd is None:
+        return None
+    return Price(info.prompt_usd, info.completion_usd)

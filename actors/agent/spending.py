@@ -1,0 +1,89 @@
+"""The money of a model call: reserved before each attempt, settled after it."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import structlog
+
+from ..core.errors import GreenroomError
+from ..core.money import to_micros
+from ..ledger.base import Hold
+from ..ledger.book import AttemptClosed
+from ..ledger.budget import Budgets
+from ..llm.base import ModelRequest
+from .prices import Price, Prices
+
+ANSWER_TOKENS = 256
+"""Where little is left, an answer may be cut to so many tokens; below that the call is refused."""
+
+SETTLING_S = 5.0
+"""What is not settled by then is left to the reaper, which finds the cost in the book of attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """An attempt's hold, and the price that it was reckoned with."""
+
+    hold: Hold
+    price: Price
+
+
+class Spending:
+    """Asks the budgets on behalf of model calls. One for a process."""
+
+    def __init__(self, budgets: Budgets, prices: Prices) -> None:
+        self._budgets = budgets
+        self._prices = prices
+        self._settling: set[asyncio.Task[None]] = set()
+        self._logger = structlog.get_logger("greenroom.spending")
+
+    async def check(self, user_id: str, session_id: str, model: str) -> None:
+        """Raises as `reserve` does where no call of this model could pass: then a message is not taken."""
+        price = await self._prices.of(model)
+        await self._budgets.check(user_id, session_id, amount=0 if price.is_free else 1)
+
+    async def reserve(self, attempt_id: str, request: ModelRequest, *, first: bool) -> tuple[Paid, ModelRequest]:
+        """Hold what the request may cost; where little is left, of an answer that is cut to what that buys.
+
+        Only before the `first` attempt of a call: the further ones are sent as that was. Raises `BudgetExceeded`,
+        `AccountSuspended`, `LedgerUnavailable`.
+        """
+        price = await self._prices.of(request.model)
+        amount = price.at_most(request, request.max_completion_tokens)
+        shortest = min(ANSWER_TOKENS, request.max_completion_tokens)
+        least = price.at_most(request, shortest) if first else amount
+        user_id, session_id = request.user_ref or "", request.session_ref or ""
+        hold = await self._budgets.reserve(attempt_id, user_id, session_id, amount=amount, least=least)
+        if hold.amount < amount:
+            request = replace(request, max_completion_tokens=price.affordable_tokens(request, hold.amount))
+        return Paid(hold, price), request
+
+    async def dispatch(self, paid: Paid) -> None:
+        """Raises as `reserve` does; then the attempt must not be sent."""
+        await self._budgets.dispatch(paid.hold)
+
+    async def close(self, paid: Paid, closed: AttemptClosed) -> None:
+        """Settle what the attempt cost, or charge its hold for now where nobody knows.
+
+        Raises nothing of the ledger's: what does not succeed here is the reaper's. It goes on when the caller is
+        cancelled.
+        """
+        settling = asyncio.create_task(self._close(paid, closed), name=f"settle {closed.id}")
+        self._settling.add(settling)
+        settling.add_done_callback(self._settling.discard)
+        await asyncio.shield(settling)
+
+    async def _close(self, paid: Paid, closed: AttemptClosed) -> None:
+        cost = _cost(paid.price, closed)
+        ledger = self._budgets.ledger
+        try:
+            async with asyncio.timeout(SETTLING_S):
+                await (ledger.expire(paid.hold) if cost is None else ledger.settle(paid.hold, cost))
+        except (GreenroomError, TimeoutError) as error:
+            self._logger.warning("attempt not settled", attempt_id=closed.id, error=repr(error))
+
+
+def _cost(price: Price, closed: AttemptClosed) -> int | None:
+    if closed.cost_usd is not None:
+        return to_micros(closed.cost_usd)
+    return None if closed.usage is None else price.of(closed.usage)

@@ -1,0 +1,118 @@
+"""Budgets as callers meet them: whose buckets, how long one waits for room, and how a refusal is worded."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..core.clock import Clock, rfc3339
+from ..core.errors import AccountSuspended, BudgetExceeded
+from ..core.money import format_usd
+from .base import Admission, Balance, Bucket, Denied, Hold, Ledger, Scope, Wanted, window_end, window_of
+from .rules import judge
+
+WAIT_S = 2.0
+"""So long a reservation waits for open holds to be settled, before it is refused."""
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.25
+
+_RETRIES_AT_ONCE = 8
+"""Of those who wait so many ask again at the same time: they must not keep away those who settle."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserLimits:
+    """What a user may spend in each window, in micro-dollars; None is no limit."""
+
+    hour: int | None = None
+    day: int | None = None
+    month: int | None = None
+
+    def scopes(self, user_id: str, session_id: str) -> tuple[Scope, ...]:
+        """Those of an attempt in a session. The session's own counts without a limit."""
+        return (
+            Scope("user", user_id, "hour", self.hour),
+            Scope("user", user_id, "day", self.day),
+            Scope("user", user_id, "month", self.month),
+            Scope("session", session_id),
+        )
+
+
+class Budgets:
+    """The one gate of everything that is paid."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        limits: UserLimits,
+        *,
+        clock: Clock,
+        hold_s: float,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`hold_s` is how long an attempt may be under way before it is given up."""
+        self.ledger: Admission = ledger
+        self._accounts = ledger
+        self._limits = limits
+        self._clock = clock
+        self._hold = timedelta(seconds=hold_s)
+        self._jitter = jitter
+        self._retrying = asyncio.Semaphore(_RETRIES_AT_ONCE)
+
+    async def reserve(self, attempt_id: str, user_id: str, session_id: str, *, amount: int, least: int) -> Hold:
+        """A hold of `amount`, or of what there is room for, but of `least`; waits up to 2 s for it.
+
+        Raises `BudgetExceeded`, `AccountSuspended`, `LedgerUnavailable`.
+        """
+        now = self._clock.now()
+        wanted = Wanted(attempt_id, amount, least, self._buckets(user_id, session_id, now), now + self._hold)
+        deadline, wait_s = self._clock.monotonic() + WAIT_S, _FIRST_WAIT_S
+        made = await self.ledger.reserve(wanted)
+        while isinstance(made, Denied):
+            left_s = deadline - self._clock.monotonic()
+            if not made.may_pass or left_s <= 0:
+                raise refusal(made)
+            await self._clock.sleep(min(left_s, wait_s * (0.5 + self._jitter() / 2)))
+            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+            async with self._retrying:
+                made = await self.ledger.reserve(wanted)
+        return made
+
+    async def dispatch(self, hold: Hold) -> None:
+        """The attempt is about to be sent. Raises as `reserve` does; then it must not be."""
+        if (denied := await self.ledger.dispatch(hold)) is not None:
+            raise refusal(denied)
+
+    async def check(self, user_id: str, session_id: str, *, amount: int) -> None:
+        """Raises as `reserve` does where a reservation of `amount` could not pass, however long it waited."""
+        buckets = self._buckets(user_id, session_id, self._clock.now())
+        found = await self._accounts.balances(bucket.name for bucket in buckets)
+        spent = {name: Balance(one.spent, 0, one.flag) for name, one in found.items()}
+        verdict = judge(Wanted("", amount, amount, buckets, self._clock.now()), spent)
+        if isinstance(verdict, Denied):
+            raise refusal(verdict)
+
+    def _buckets(self, user_id: str, session_id: str, now: datetime) -> tuple[Bucket, ...]:
+        return tuple(scope.bucket(now) for scope in self._limits.scopes(user_id, session_id))
+
+
+def refusal(denied: Denied) -> BudgetExceeded | AccountSuspended:
+    """The error for a reservation that did not pass."""
+    scope, window = window_of(denied.bucket)
+    if denied.flag == "suspended":
+        return AccountSuspended(scope=scope)
+    details: dict[str, Any] = {"scope": scope, "window": window}
+    if denied.flag == "paused":
+        return BudgetExceeded(f"the budget of this {scope} is paused", **details)
+    details |= {"limit_micros": denied.limit, "spent_micros": denied.spent, "reserved_micros": denied.reserved}
+    resets = window_end(denied.bucket)
+    if resets is not None:
+        details["resets_at"] = rfc3339(resets)
+    of = "in all" if resets is None else f"for this {window}, which ends at {rfc3339(resets)}"
+    return BudgetExceeded(
+        f"the budget of this {scope} is {format_usd(denied.limit)} {of}; spent are {format_usd(denied.spent)}"
+        f" and reserved {format_usd(denied.reserved)}",
+        **details,
+    )

@@ -1,0 +1,219 @@
+"""The ledger on every backend: SQLite in a file, PostgreSQL, and a real Redis before each of the two."""
+
+import itertools
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.event import listen
+
+from actors.ledger.base import Bucket, Ledger, Wanted
+from actors.ledger.redis import RedisLedger
+from actors.ledger.sql import SqlLedger
+from actors.store.database import Database
+from actors.store.migrate import upgrade
+from actors.testing import FakeClock
+from actors.testing.postgres import Postgres
+
+TEMPLATE = "ledger_template"
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    # Not pytest's own temporary folder, which the server's user cannot enter.
+    folder = Path(tempfile.mkdtemp(prefix="greenroom-pg-"))
+    server = Postgres(folder)
+    server.create()
+    try:
+        server.sql(f"CREATE DATABASE {TEMPLATE}")
+        upgrade(server.url(TEMPLATE))
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("migrated") / "greenroom.db"
+    upgrade(f"sqlite:///{file}")
+    return file
+
+
+class RedisServer:
+    """A Redis on loopback that can be killed, held still, emptied and started again."""
+
+    def __init__(self, folder: Path, *, kept: bool = False) -> None:
+        program = shutil.which("redis-server")
+        assert program, "There is no redis-server; as root: apt-get install redis-server"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        settings = {"bind": "127.0.0.1", "port": self.port, "dir": folder, "save": ""}
+        settings |= {"appendonly": "yes" if kept else "no", "appendfsync": "always"}
+        self._command = [program, *(word for name, value in settings.items() for word in (f"--{name}", str(value)))]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while not self._answers():
+            assert time.monotonic() < deadline, "redis-server does not answer"
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(timeout=10)
+        self._process = None
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self.kill()
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One for the tests that leave it alone."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    made: list[RedisServer] = []
+
+    def make(**options: Any) -> RedisServer:
+        folder = tmp_path / f"redis{len(made)}"
+        folder.mkdir()
+        made.append(RedisServer(folder, **options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+class Process:
+    """A process's ledger over a database that others share, and the tools to look into it."""
+
+    def __init__(self, url: str, redis_url: str | None, clock: FakeClock) -> None:
+        self.clock = clock
+        self.database = Database(url, pool=10, connect_s=5, statement_s=20)
+        if self.database.is_sqlite:
+            # Tests of logic need not wait for the disk.
+            listen(self.database.engine, "connect", lambda c, _: c.execute("PRAGMA synchronous=OFF"))
+        self.book = SqlLedger(self.database)
+        self.redis = None if redis_url is None else RedisLedger(redis_url, self.book, clock=clock)
+        self.ledger: Ledger = self.redis or self.book
+
+    async def close(self) -> None:
+        if self.redis is not None:
+            await self.redis.aclose()
+        self.database.close()
+
+    def wanted(self, attempt: str, amount: int, *names: str, limit: int | None = 100, least: int | None = None) -> Any:
+        buckets = tuple(Bucket(f"user:{name}:t", limit) for name in names or ("u",))
+        until = self.clock.now() + timedelta(minutes=10)
+        return Wanted(attempt, amount, amount if least is None else least, buckets, until)
+
+
+Open = Callable[[], Process]
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "redis+sqlite", "redis+postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def address(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a database of this test's own."""
+    if backend.endswith("postgresql"):
+        server: Postgres = request.getfixturevalue("postgres")
+        name = f"ledger_{next(_NUMBERS)}"
+        server.sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        return server.url(name)
+    shutil.copy(request.getfixturevalue("migrated"), tmp_path / "greenroom.db")
+    return f"sqlite:///{tmp_path / 'greenroom.db'}"
+
+
+@pytest.fixture
+async def open_process(backend: str, address: str, request: pytest.FixtureRequest) -> AsyncIterator[Open]:
+    """Processes over one database, each with connections of its own."""
+    redis_url = None
+    if backend.startswith("redis"):
+        # Each test in a numbered database that was emptied for it.
+        server: RedisServer = request.getfixturevalue("shared_redis")
+        redis_url = server.url
+        _command(server.port, b"FLUSHALL\r\n")
+    clock = FakeClock()
+    async with AsyncExitStack() as stack:
+
+        def open_process() -> Process:
+            process = Process(address, redis_url, clock)
+            stack.push_async_callback(process.close)
+            return process
+
+        yield open_process
+
+
+def _command(port: int, command: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(command)
+        assert connection.recv(64).startswith(b"+OK")
+
+
+@pytest.fixture
+def empty_redis(shared_redis: RedisServer) -> Callable[[], None]:
+    return lambda: _command(shared_redis.port, b"FLUSHALL\r\n")
+
+
+@pytest.fixture
+def process(open_process: Open) -> Process:
+    return open_process()
+
+
+@pytest.fixture
+async def over(tmp_path: Path, migrated: Path) -> AsyncIterator[Callable[[str | None], Process]]:
+    """Processes over one SQLite file and the Redis that is named."""
+    shutil.copy(migrated, tmp_path / "over.db")
+    clock, made = FakeClock(), list[Process]()
+
+    def make(redis_url: str | None) -> Process:
+        made.append(Process(f"sqlite:///{tmp_path / 'over.db'}", redis_url, clock))
+        return made[-1]
+
+    yield make
+    for process in made:
+        await process.close()
+
+
+@pytest.fixture
+def make_process() -> Callable[[str, str | None], Process]:
+    """Processes that the test closes itself."""
+    return lambda address, redis_url: Process(address, redis_url, FakeClock())
