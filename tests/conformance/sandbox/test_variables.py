@@ -205,6 +205,8 @@ threading.Thread(target=lie, daemon=True).start()
         assert (await sandbox.shell("exit 5", timeout_s=10)).exit_code == 5
 
 
+# As above.
+@pytest.mark.parametrize("backend", ["bubblewrap", "docker"], indirect=True)
 async def test_processes_that_wake_each_other_are_ended_all_the_same(sandbox, keep, processes, marker):
     """Stopped ones cannot be missed; these do all they can not to be stopped, and to be new ones all the time."""
     code = f"""
@@ -255,6 +257,8 @@ os.write(1, b'second')
     assert told(await keep("import os; os.write(1, b'raw')")) == ("ok", "raw", "kept")
 
 
+# gVisor's calls cost what they cost under ptrace.
+@pytest.mark.parametrize("backend", ["bubblewrap", "docker"], indirect=True)
 async def test_a_call_costs_little(keep):
     await keep("x = 0")
     taken = []
