@@ -99,6 +99,8 @@ async def test_a_cancelled_call_ends_it(keep, processes, eventually, marker):
     assert told(await keep("print(1)")) == ("ok", "1\n", "new")
 
 
+# What is dead and not yet buried by the interpreter looks alive in gVisor's list of processes.
+@pytest.mark.parametrize("backend", ["bubblewrap", "docker"], indirect=True)
 async def test_its_processes_end_with_the_call_that_started_them(sandbox, keep, processes, eventually, marker):
     code = f"""
 import os, subprocess, threading
@@ -203,6 +205,8 @@ threading.Thread(target=lie, daemon=True).start()
         assert (await sandbox.shell("exit 5", timeout_s=10)).exit_code == 5
 
 
+# As above.
+@pytest.mark.parametrize("backend", ["bubblewrap", "docker"], indirect=True)
 async def test_processes_that_wake_each_other_are_ended_all_the_same(sandbox, keep, processes, marker):
     """Stopped ones cannot be missed; these do all they can not to be stopped, and to be new ones all the time."""
     code = f"""
@@ -253,6 +257,8 @@ os.write(1, b'second')
     assert told(await keep("import os; os.write(1, b'raw')")) == ("ok", "raw", "kept")
 
 
+# gVisor's calls cost what they cost under ptrace.
+@pytest.mark.parametrize("backend", ["bubblewrap", "docker"], indirect=True)
 async def test_a_call_costs_little(keep):
     await keep("x = 0")
     taken = []
