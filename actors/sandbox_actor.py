@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 
 import ray
 
@@ -42,7 +43,7 @@ class SandboxActor:
             yield ExecResult("cancelled", None, "")
             return
         output: list[str] = []
-        method = sandboxes.python if kind == "python" else sandboxes.shell
+        method = sandboxes.shell if kind == "shell" else partial(sandboxes.python, keep=kind == "keep")
         task = asyncio.ensure_future(
             method(session_id, text, timeout_s=timeout_s, on_output=output.append if stream else None)
         )

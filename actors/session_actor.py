@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 import ray
 
+from .agent.connections import ConnectionAudit
 from .agent.host import HostStatus, SessionHost
 from .agent.orders import Order
 from .agent.previews import Seen
@@ -15,6 +16,8 @@ from .core.opened import Opened
 from .core.rounds import repeat
 from .core.settings import Settings
 from .leave import check_leave
+from .sandbox.egress_base import Attempt
+from .wiring.connections import open_connection_audit
 from .wiring.sessions import open_session_host
 
 SWEEP_S = 5.0
@@ -32,6 +35,7 @@ class SessionActor:
         self._clock = SystemClock()
         self._stack = AsyncExitStack()
         self._host = Opened(self._open)
+        self._connections = Opened(self._open_connections)
         self._sweeper: asyncio.Task[None] | None = None
 
     async def _open(self) -> SessionHost:
@@ -40,6 +44,9 @@ class SessionActor:
         pause_s = min(SWEEP_S, self._settings.session_idle_s)
         self._sweeper = asyncio.create_task(repeat(host.sweep, lambda: asyncio.sleep(pause_s), name="sweep"))
         return host
+
+    async def _open_connections(self) -> ConnectionAudit:
+        return await self._stack.enter_async_context(open_connection_audit(self._settings))
 
     def _may(self, until: float | None, session_id: str) -> bool:
         return check_leave(until, self._clock, session_id)
@@ -86,6 +93,10 @@ class SessionActor:
         """The id of this process's machine, after so long: a call that fails as soon as the process ends."""
         await asyncio.sleep(wait_s)
         return ray.get_runtime_context().get_node_id()
+
+    async def record_connection(self, session_id: str, attempt: Attempt) -> None:
+        """Any session's: sandboxes run where no store can be reached, and ask a process that can."""
+        await (await self._connections.get()).record(session_id, attempt)
 
     async def metrics(self) -> bytes:
         return telemetry.exposition()

@@ -93,9 +93,9 @@ class RemoteSandboxes:
         return await self._run(session_id, "shell", command, timeout_s=timeout_s, on_output=on_output)
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult:
-        return await self._run(session_id, "python", code, timeout_s=timeout_s, on_output=on_output)
+        return await self._run(session_id, "keep" if keep else "python", code, timeout_s=timeout_s, on_output=on_output)
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
         return await self._call(session_id, "read", path, offset=offset, max_bytes=max_bytes)

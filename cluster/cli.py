@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from .model_server import model_server
+
 if TYPE_CHECKING:
     from actors.core.settings import Settings
 
@@ -22,6 +24,7 @@ app = typer.Typer(
 
 sandbox = typer.Typer(help="Make ready and try out what tool code runs in.", no_args_is_help=True)
 app.add_typer(sandbox, name="sandbox")
+app.command("model-server")(model_server)
 
 Home = Annotated[
     Path | None,

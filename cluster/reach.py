@@ -38,7 +38,9 @@ async def _sandbox(settings: Settings) -> list[Finding]:
         found = f"level {capability.level}, and {settings.sandbox_min_level} is required: tools that run code refuse"
         return [Finding("Sandbox", "weak", found, "see below"), *gaps]
     limits = ", ".join(sorted(capability.limits)) or "none"
-    return [Finding("Sandbox", "fine", f"{capability.backend}, level {capability.level}; limits: {limits}"), *gaps]
+    egress = ", ".join(capability.egress) or "none"
+    found = f"{capability.backend}, level {capability.level}; limits: {limits}; egress: {egress}"
+    return [Finding("Sandbox", "fine", found), *gaps]
 
 
 async def probe_sandbox(settings: Settings) -> Capability | None:

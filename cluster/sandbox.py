@@ -56,6 +56,7 @@ def probe(console: Console, settings: Settings) -> int:
     console.print(f"{mark} {found.backend}: level {found.level}{required}", soft_wrap=True)
     if enough:
         console.print(f"  limits: {', '.join(sorted(found.limits))}", soft_wrap=True)
+        console.print(f"  egress: {escape(', '.join(found.egress) or 'none')}", soft_wrap=True)
     _name(console, found.missing or (() if enough else (STRONGER,)))
     return 0 if enough else 1
 

@@ -132,7 +132,8 @@ class Checks:
         lacks = "; ".join(f"{missing.what} ({missing.fix})" for missing in capability.missing)
         if capability.level is Level.NONE:
             return CheckResult("sandbox", "warning", f"tools that run code are off: {lacks}")
-        message = f"{capability.backend}, isolation level {capability.level}"
+        egress = ", ".join(capability.egress) or "none"
+        message = f"{capability.backend}, isolation level {capability.level}; egress: {egress}"
         return CheckResult(
             "sandbox", "warning" if lacks else "healthy", f"{message}; missing: {lacks}" if lacks else message
         )

@@ -18,7 +18,7 @@ from .services import Services
 _bearer = HTTPBearer(auto_error=False, description="An API key: `grk_…`. `greenroom up` prints the first one's file.")
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:  # asynchronous, or FastAPI asks a thread for it
     return cast("Services", request.app.state.services)
 
 

@@ -35,7 +35,7 @@ def _check_key(key: str) -> str:
     return key
 
 
-def _read_key(
+async def _read_key(  # asynchronous, or FastAPI asks a thread for it
     request: Request,
     idempotency_key: Annotated[
         Annotated[str, AfterValidator(_check_key)] | None,

@@ -8,6 +8,7 @@ import os
 import re
 from decimal import Decimal
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,8 @@ EVERYDAY_COMMANDS = (
     """.split(),  # noqa: SIM905  one word per line would hide what is there
 )
 """What a sandbox has beside them, but for what deletes, links, changes modes, signals others or is a shell."""
+
+_DOMAIN = re.compile(r"(\*\.)?([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_-]*[a-z][a-z0-9_-]*", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -153,6 +156,19 @@ class Settings(BaseSettings):
     sandbox_warm: int = Field(default=1, ge=0, description="Sandboxes kept ready on a node.")
     sandbox_idle_s: float = Field(default=900.0, gt=0)
     sandbox_max_leased: int = Field(default=64, ge=1)
+    sandbox_egress_domains: tuple[str, ...] = Field(
+        default=(),
+        description='What sandboxes may reach: names, or "*.example.org" for all below one. By default nothing.',
+    )
+    sandbox_egress_ports: tuple[int, ...] = Field(default=(443, 80), description="On these ports.")
+    sandbox_egress_networks: tuple[str, ...] = Field(
+        default=(), description='Private addresses that those names may lead to all the same, e.g. ["10.1.2.0/24"].'
+    )
+    sandbox_egress_connections: int = Field(default=32, ge=1, le=64, description="Of one sandbox at once.")
+    sandbox_egress_connections_total: int = Field(default=10_000, ge=1, description="Of one sandbox in all.")
+    sandbox_egress_mb: int = Field(default=1024, ge=1, description="To and from one sandbox in all.")
+    sandbox_egress_connect_s: float = Field(default=10.0, gt=0)
+    sandbox_egress_idle_s: float = Field(default=60.0, gt=0, description="A silent connection is ended after so long.")
 
     # Policy: what tools may do in a sandbox ------------------------------------------------------------
     policy_allowed_commands: tuple[str, ...] = Field(
@@ -164,7 +180,10 @@ class Settings(BaseSettings):
             r"rm\s+-rf\s+",
             r"sudo\s+",
             r"chmod\s+777",
-            r">\s*\/dev\/null",
+            # One stream thrown away is everyday; a command that says nothing at all is what the pattern is for.
+            r"(?:&>>?|>&)\s*\/dev\/null",
+            r">\s*\/dev\/null\s+2>>?\s*(?:&\s*1|\/dev\/null)",
+            r"2>>?\s*\/dev\/null\s+1?>>?\s*(?:&\s*2|\/dev\/null)",
             r"\|\s*bash",
             r"eval\s*\(",
             r"exec\s*\(",
@@ -205,6 +224,21 @@ class Settings(BaseSettings):
             except re.error as error:
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
         return patterns
+
+    @field_validator("sandbox_egress_domains")
+    @classmethod
+    def _are_domains(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        for domain in domains:
+            if not _DOMAIN.fullmatch(domain):
+                raise ValueError(f"{domain!r} is neither a name, as pypi.org, nor all below one, as *.pypi.org")
+        return domains
+
+    @field_validator("sandbox_egress_networks")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ip_network(network)  # raises ValueError
+        return networks
 
     @cached_property
     def home_dir(self) -> Path:

@@ -46,6 +46,13 @@ POLICY_DECISIONS = Counter(
     ["action", "decision", "rule"],
     registry=REGISTRY,
 )
+EGRESS_CONNECTIONS = Counter(
+    "agent_egress_connections_total",
+    "Connections that code in sandboxes asked for.",
+    ["decision", "rule"],
+    registry=REGISTRY,
+)
+EGRESS_BYTES = Counter("agent_egress_bytes_total", "Bytes through those.", ["direction"], registry=REGISTRY)
 LLM_REQUESTS = Counter(
     "agent_llm_requests_total", "Model calls that ended.", ["model", "provider", "outcome"], registry=REGISTRY
 )

@@ -44,7 +44,7 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         connection = self._idle.pop()[1] if self._idle else self._new()
         self._in_flight += 1
         try:
-            response = await connection.handle_async_request(request)
+            response = await _send(connection, request)
         except BaseException:
             self.discard(connection)
             raise
@@ -81,6 +81,17 @@ class ConnectionStack(httpx.AsyncBaseTransport):
         task = asyncio.create_task(_close(connection, body), name="close a connection to the model server")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+async def _send(connection: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+    try:
+        return await connection.handle_async_request(request)
+    except AttributeError as error:
+        # Before anything is sent, anyio asks the new socket for its peer. Of one that the server has closed by then
+        # uvloop has no socket left to ask.
+        if error.name != "getpeername":
+            raise
+        raise httpx.ConnectError("the connection was closed as soon as it was made", request=request) from error
 
 
 async def _close(connection: httpx.AsyncBaseTransport, body: httpx.AsyncByteStream | None) -> None:

@@ -17,7 +17,7 @@ import structlog
 from ..core.clock import Clock, SystemClock
 from ..core.errors import InvalidInput, ModelUnavailable
 from .answer import AnswerAssembler
-from .base import ModelInfo, ModelRequest, Resending, StreamItem
+from .base import ModelInfo, ModelRequest, Resending, StreamItem, TextDelta
 from .catalogue import ModelCatalogue
 from .chat_request import ChatDialect, encode_request
 from .chat_response import read_answer, read_body, read_failure
@@ -95,7 +95,10 @@ class OpenAIClient:
                 failures += 1
                 wait_s = None if yielded else self._retries.wait_s(failure, failures, deadline.left_s)
                 if wait_s is None:
-                    partial = assembler.text if yielded else ""
+                    partial = assembler.text
+                    if partial and not yielded:  # half an answer that came in one piece with its error
+                        yielded = True
+                        yield TextDelta(partial)
                     raise as_error(failure, partial=partial, generation_id=assembler.generation_id, yielded=yielded)
                 if failure.affordable_tokens:
                     request = replace(request, max_completion_tokens=failure.affordable_tokens)

@@ -6,10 +6,32 @@ from typing import Protocol, TypeVar, cast
 
 from ..core.clock import Clock
 from ..core.errors import SandboxUnavailable
-from .base import ExecResult, FileInfo, FileKind, FileSlice, FileStat, Limits, OnOutput, Verdict, WorkspaceError
-from .channel import AgentChannel, ChannelClosed, Command, RequestRefused, parse_entries, parse_size, parse_stat
+from .base import (
+    ExecResult,
+    FileInfo,
+    FileKind,
+    FileSlice,
+    FileStat,
+    Limits,
+    OnOutput,
+    Variables,
+    Verdict,
+    WorkspaceError,
+)
+from .channel import (
+    AgentChannel,
+    ChannelClosed,
+    Command,
+    RequestRefused,
+    parse_entries,
+    parse_rooms,
+    parse_size,
+    parse_stat,
+)
+from .counts import Counts
 from .inside.frames import MAX_PAYLOAD_BYTES, Frame
 from .output import Output
+from .room import any_is_full
 
 KILL_GRACE_S = 5.0
 """How long an agent may take to end a command; one that takes longer is killed with its sandbox."""
@@ -25,9 +47,27 @@ Parsed = TypeVar("Parsed")
 class Enclosure(Protocol):
     """What holds a sandbox's processes, seen from outside. Its methods block for a moment."""
 
-    def oom_kills(self) -> int: ...
+    def begin(self) -> Counts:
+        """The kernel's counts so far; the peak of memory is counted from here on."""
+        ...
+
+    def counts(self) -> Counts: ...
+
+    def is_full(self) -> bool | None:
+        """Whether a writable folder takes no more; None where that cannot be seen from outside."""
+        ...
 
     def end(self) -> None: ...
+
+
+class WayOut(Protocol):
+    """What a sandbox's connections pass through, seen from outside. Its methods do not block."""
+
+    def assign(self, session_id: str) -> None: ...
+
+    def hang_up(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class AgentSandbox:
@@ -37,11 +77,20 @@ class AgentSandbox:
     the end of every process in the sandbox, so that no daemon outlives it. File operations do not wait.
     """
 
-    def __init__(self, channel: AgentChannel, enclosure: Enclosure, limits: Limits, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        channel: AgentChannel,
+        enclosure: Enclosure,
+        limits: Limits,
+        *,
+        clock: Clock,
+        way_out: WayOut | None = None,
+    ) -> None:
         self._channel = channel
         self._enclosure = enclosure
         self._limits = limits
         self._clock = clock
+        self._way_out = way_out
         self._command_turn = asyncio.Lock()  # guards the processes inside: one command at a time
         self._upload_turn = asyncio.Lock()  # guards the agent's one unfinished upload
         self._destroyed = False
@@ -49,8 +98,10 @@ class AgentSandbox:
     async def shell(self, command: str, *, timeout_s: float, on_output: OnOutput | None = None) -> ExecResult:
         return await self._execute("shell", command, timeout_s, on_output)
 
-    async def python(self, code: str, *, timeout_s: float, on_output: OnOutput | None = None) -> ExecResult:
-        return await self._execute("python", code, timeout_s, on_output)
+    async def python(
+        self, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
+    ) -> ExecResult:
+        return await self._execute("keep" if keep else "python", code, timeout_s, on_output)
 
     async def read(self, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
         if offset < 0 or max_bytes < 0:
@@ -86,9 +137,15 @@ class AgentSandbox:
         entries = self._trusted(parse_entries, payload)
         return tuple(FileInfo(name, size, is_dir) for name, size, is_dir in entries[: max(0, max_entries)])
 
+    def assign(self, session_id: str) -> None:
+        if self._way_out:
+            self._way_out.assign(session_id)
+
     async def destroy(self) -> None:
         self._destroyed = True
         self._channel.close()
+        if self._way_out:
+            self._way_out.close()
         # Whoever gives up waiting must not leave it half done.
         await asyncio.shield(asyncio.to_thread(self._enclosure.end))
 
@@ -110,13 +167,27 @@ class AgentSandbox:
         try:
             self._check_alive()
             run = _Run(self._channel, Output(self._limits.output_bytes, _on_loop(on_output)))
-            oom_kills = self._enclosure.oom_kills()
+            before = self._enclosure.begin()
             code = await self._see_through(run, kind, source, deadline)
-            verdict = self._verdict(run, code, oom_more=self._enclosure.oom_kills() > oom_kills)
+            wall_s = self._clock.monotonic() - started
+            after = self._enclosure.counts()
+            verdict = await self._verdict(run, code, before, after)
         finally:
+            if self._way_out:  # whoever was connected has ended with the command
+                self._way_out.hang_up()
             self._command_turn.release()
-        wall_s = self._clock.monotonic() - started
-        return ExecResult(verdict, code, run.output.text(), run.output.truncated, wall_s)
+        cpu_s = None if before.cpu_s is None or after.cpu_s is None else after.cpu_s - before.cpu_s
+        return ExecResult(
+            verdict,
+            code,
+            run.output.text(),
+            run.output.truncated,
+            wall_s,
+            output_bytes=run.output.total_bytes,
+            cpu_s=cpu_s,
+            peak_memory_bytes=after.peak_memory_bytes,
+            variables=run.variables,
+        )
 
     async def _see_through(self, run: "_Run", kind: str, source: bytes, deadline: float) -> int | None:
         try:
@@ -145,16 +216,31 @@ class AgentSandbox:
         await asyncio.shield(asyncio.to_thread(self._enclosure.end))
         return None
 
-    def _verdict(self, run: "_Run", code: int | None, *, oom_more: bool) -> Verdict:
+    async def _verdict(self, run: "_Run", code: int | None, before: Counts, after: Counts) -> Verdict:
         if self._destroyed:
             return "cancelled"
         if self._channel.closed.is_set():
             return "sandbox_lost"
         if run.stopped:
             return run.stopped
-        if oom_more:
+        if after.oom_kills > before.oom_kills:
             return "oom"
-        return "ok" if code == 0 else "nonzero"
+        if code == 0:
+            return "ok"
+        if after.forks_refused > before.forks_refused:
+            return "pids"
+        return "disk" if await self._is_full() else "nonzero"
+
+    async def _is_full(self) -> bool:
+        """The kernel is asked from outside. Where we may not look, the agent is asked: no code of tools can speak in
+        its place, and a lie could make no more of a failure than a failure with another reason."""
+        full = self._enclosure.is_full()
+        if full is not None:
+            return full
+        try:
+            return any_is_full(self._trusted(parse_rooms, await self._request("room", ".")))
+        except (WorkspaceError, SandboxUnavailable):
+            return False
 
     async def _request(self, operation: str, path: str, payload: bytes = b"", **members: int | bool) -> Frame:
         self._check_alive()
@@ -192,6 +278,10 @@ class _Run:
         self.stopped: Verdict | None = None
         self._channel = channel
         self._command: Command | None = None
+
+    @property
+    def variables(self) -> Variables | None:
+        return self._command.variables if self._command else None
 
     def start(self, kind: str, source: bytes) -> Command:
         self._command = self._channel.start(kind, source, self._add)

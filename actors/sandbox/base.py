@@ -38,12 +38,16 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a probe found. `limits` names those that are enforced: memory, cpu, pids, disk, time, output."""
+    """What a probe found. `limits` names those that are enforced: memory, cpu, pids, disk, time, output.
+
+    `egress` names the domains that its sandboxes may reach; none is no network at all.
+    """
 
     backend: str
     level: Level
     limits: frozenset[str] = frozenset()
     missing: tuple[Missing, ...] = ()
+    egress: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +64,47 @@ class Limits:
     command_s: float = 300.0
 
 
-Verdict: TypeAlias = Literal["ok", "nonzero", "timeout", "oom", "output_limit", "cancelled", "sandbox_lost", "policy"]
-"""`policy` is the verdict of a command that was not run, because the policy does not allow it."""
+Verdict: TypeAlias = Literal[
+    "ok",
+    "nonzero",
+    "timeout",
+    "oom",
+    "pids",
+    "disk",
+    "output_limit",
+    "cancelled",
+    "sandbox_lost",
+    "policy",
+]
+"""How a command ended, as the host saw it.
+
+`oom`: the kernel ended a process of it for want of memory. `pids`, `disk`: it failed, and the kernel had refused it a
+process, or a writable folder was full at its end. `policy`: it was not run, because the policy does not allow it.
+"""
+Variables: TypeAlias = Literal["new", "kept", "gone"]
+"""Of the interpreter that lasts: it began with this call, it is that of an earlier one, or it ended with this call."""
 OnOutput: TypeAlias = Callable[[str], None]
 """Called with output as it comes, decoded, on the event loop's thread. Must not block."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """How a command ended. Output is decoded with replacement and cut to the limit, keeping head and tail."""
+    """How a command ended. Output is decoded with replacement and cut to the limit, keeping head and tail.
+
+    `output_bytes` counts all that it printed. `cpu_s` and `peak_memory_bytes` are the kernel's for the whole sandbox
+    while the command ran, files in memory and the agent included; None where nobody counts them. `variables` is of
+    Python with `keep` only.
+    """
 
     verdict: Verdict
     exit_code: int | None
     output: str
     truncated: bool = False
     wall_s: float = 0.0
+    output_bytes: int = 0
+    cpu_s: float | None = None
+    peak_memory_bytes: int | None = None
+    variables: Variables | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +166,14 @@ class Sandbox(Protocol):
         """Run `command` with `sh -c` in the workspace; standard input is empty."""
         ...
 
-    async def python(self, code: str, *, timeout_s: float, on_output: OnOutput | None = None) -> ExecResult:
-        """Run a Python program in the workspace, in a fresh interpreter."""
+    async def python(
+        self, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
+    ) -> ExecResult:
+        """Run a Python program in the workspace, in a fresh interpreter.
+
+        With `keep` in one that lasts, with the variables of earlier calls. Between calls it stands still. Its own
+        end is no other command's: when it exits, crashes or is stopped, the next call with `keep` gets a new one.
+        """
         ...
 
     async def read(self, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
@@ -154,6 +190,10 @@ class Sandbox(Protocol):
 
     async def list(self, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
         """Everything below `path`, depth first. Raises `WorkspaceError`."""
+        ...
+
+    def assign(self, session_id: str) -> None:
+        """Say whose it is, once, before its first use: what it asks of the network is judged and audited as theirs."""
         ...
 
     async def destroy(self) -> None:
@@ -205,7 +245,7 @@ class Sandboxes(Protocol):
     ) -> ExecResult: ...
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult: ...
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice: ...

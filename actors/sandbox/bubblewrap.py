@@ -6,43 +6,35 @@ root that is mapped inside may write the host's kernel settings.
 
 import asyncio
 import contextlib
-import logging
 import os
 import platform
-import secrets
 import socket
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.clock import Clock, SystemClock
-from ..core.errors import SandboxUnavailable
 from .agent_sandbox import AgentSandbox
 from .base import Capability, Level, Limits, Missing
 from .canary import HIDDEN, diagnose, findings, program
 from .cgroups import ControlGroups, Surroundings, find_control_groups
 from .channel import AgentChannel, ChannelClosed
-from .interior import (
-    CANARY_LIMITS,
-    ENVIRONMENT,
-    FIRST_UID,
-    UID_COUNT,
-    agent_program,
-    check_workspace_fits,
-    writable_folders,
-)
+from .egress import Egress, Outlet, outlet_of
+from .ground import Ground
+from .host_users import HostUsers
+from .inside.bridge import FOLDER
+from .interior import CANARY_LIMITS, agent_program, check_workspace_fits, environment, writable_folders
 from .jail import Jail, Launch, process_limits
 from .rootfs import CannotBuild, RootFs, default_cache, ensure_rootfs
 from .seccomp import filter_for
-from .unavailable import missing_of, unavailable
+from .unavailable import reported, unavailable
 
 NAME = "bubblewrap"
 _START_S = 20.0
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Ground:
+class _Shared:
     """What all sandboxes of a backend share."""
 
     rootfs: RootFs
@@ -53,40 +45,36 @@ class _Ground:
 class BubblewrapBackend:
     """Makes sandboxes on this machine. `cache` holds the root filesystem, which is built when first needed.
 
-    The workspace, /tmp and /dev/shm lie in memory and count against `memory_bytes`.
+    The workspace, /tmp and /dev/shm lie in memory and count against `memory_bytes`. Without `egress`, which it
+    owns from here on, there is no way out.
     """
 
-    def __init__(self, cache: Path | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(self, cache: Path | None = None, *, clock: Clock | None = None, egress: Egress | None = None) -> None:
         self._cache = cache or default_cache()
         self._clock = clock or SystemClock()
+        self._egress = egress
         # A sandbox dies with the thread that started it: this one lives as long as the backend.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-starter")
-        self._preparing = asyncio.Lock()  # guards `_ground`, which is prepared once
-        self._ground: _Ground | None = None
+        self._ground = Ground(lambda: _prepare(self._cache))
         self._jails: set[Jail] = set()
-        self._next_uid = secrets.randbelow(UID_COUNT)
-        self._closed = False
+        self._users = HostUsers()
 
     async def probe(self) -> Capability:
-        try:
-            return await self._probe()
-        except SandboxUnavailable as error:
-            return Capability(NAME, Level.NONE, missing=missing_of(error))
-        except Exception as error:  # noqa: BLE001  a probe reports; nobody is there to catch what it raises
-            _log.exception("the sandbox probe failed")
-            return Capability(NAME, Level.NONE, missing=(Missing("a sandbox", f"the probe failed: {error!r}"),))
+        return await reported(NAME, self._probe)
 
     async def create(self, limits: Limits) -> AgentSandbox:
         check_workspace_fits(limits)
-        ground = await self._prepare()
+        ground = await self._ground.get()
         sandbox, _ = await self._create(ground, limits)
         return sandbox
 
     async def build(self) -> str:
-        return str((await self._prepare()).rootfs.root)
+        return str((await self._ground.get()).rootfs.root)
 
     async def aclose(self) -> None:
-        self._closed = True
+        self._ground.close()
+        if self._egress:
+            self._egress.close()
         jails, self._jails = self._jails, set()
         async with asyncio.TaskGroup() as group:
             for jail in jails:
@@ -94,7 +82,7 @@ class BubblewrapBackend:
         self._starter.shutdown(wait=False)
 
     async def _probe(self) -> Capability:
-        ground = await self._prepare()
+        ground = await self._ground.get()
         sandbox, uid = await self._create(ground, CANARY_LIMITS)
         try:
             hidden = [*HIDDEN, str(ground.rootfs.root), str(self._cache), __file__]
@@ -109,27 +97,21 @@ class BubblewrapBackend:
         # The number of processes is bound by a limit of the user namespace where no control group does it.
         limits = frozenset({"disk", "time", "output", "pids"}).union(ground.groups.places)
         missing = tuple(gap for controller, gap in ground.groups.missing.items() if controller != "pids")
-        return Capability(NAME, Level.NAMESPACE, limits, missing)
+        domains = self._egress.rules.domains if self._egress else ()
+        return Capability(NAME, Level.NAMESPACE, limits, missing, domains)
 
-    async def _prepare(self) -> _Ground:
-        if self._closed:
-            raise SandboxUnavailable("The sandbox backend is closed.")
-        async with self._preparing:
-            if self._ground is None:
-                try:
-                    self._ground = await asyncio.to_thread(_prepare, self._cache)
-                except CannotBuild as error:
-                    raise unavailable(error.missing) from error
-            return self._ground
-
-    async def _create(self, ground: _Ground, limits: Limits) -> tuple[AgentSandbox, int]:
+    async def _create(self, ground: _Shared, limits: Limits) -> tuple[AgentSandbox, int]:
         """A ready sandbox, and the host user that it runs as."""
+        async with outlet_of(self._egress) as outlet:
+            return await self._create_with(outlet, ground, limits)
+
+    async def _create_with(self, outlet: Outlet | None, ground: _Shared, limits: Limits) -> tuple[AgentSandbox, int]:
         self._jails = {jail for jail in self._jails if not jail.ended}
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
             raise unavailable(diagnose(f"launcher: {error}")) from error
-        starting = self._starter.submit(self._start, ground, limits, theirs)
+        starting = self._starter.submit(self._start, ground, limits, theirs, outlet)
         try:
             jail = await asyncio.shield(asyncio.wrap_future(starting))
         except asyncio.CancelledError:
@@ -148,24 +130,29 @@ class BubblewrapBackend:
             if isinstance(error, ChannelClosed | TimeoutError | OSError | ValueError):
                 raise unavailable(diagnose(message or str(error))) from error
             raise
-        return AgentSandbox(channel, jail, limits, clock=self._clock), uid
+        return AgentSandbox(channel, jail, limits, clock=self._clock, way_out=outlet), uid
 
-    def _start(self, ground: _Ground, limits: Limits, control: socket.socket) -> Jail:
+    def _start(self, ground: _Shared, limits: Limits, control: socket.socket, outlet: Outlet | None) -> Jail:
         group = None
+        # Where a control group counts processes, it is the one that refuses, because it tells of it.
+        processes = limits.pids + (2 if "pids" in ground.groups.places else 1)
+        uid = self._users.take() if os.geteuid() == 0 else None
         with control:
             try:
+                if outlet and uid is not None:
+                    outlet.give_to(uid)
                 group = ground.groups.create(limits)
                 launch = Launch(
                     bwrap=ground.rootfs.bwrap,
-                    options=_options(ground.rootfs, limits),
-                    command=(ground.rootfs.python, "-I", "-c", agent_program(), str(limits.pids + 1)),
+                    options=_options(ground.rootfs, limits, outlet),
+                    command=(ground.rootfs.python, "-I", "-c", agent_program(), str(processes)),
                     seccomp=ground.seccomp,
                     limits=process_limits(
                         file_bytes=limits.file_bytes,
                         open_files=limits.open_files,
                         address_space=None if "memory" in ground.groups.places else limits.memory_bytes,
                     ),
-                    uid=self._take_uid() if os.geteuid() == 0 else None,
+                    uid=uid,
                     group=group,
                 )
                 jail = Jail.start(launch, control, lifeline=self._starter)
@@ -176,31 +163,27 @@ class BubblewrapBackend:
         self._jails.add(jail)
         return jail
 
-    def _take_uid(self) -> int:
-        self._next_uid = (self._next_uid + 1) % UID_COUNT
-        return FIRST_UID + self._next_uid
-
     def _end_unwanted(self, starting: "Future[Jail]") -> None:
         if not starting.cancelled() and not starting.exception():
             with contextlib.suppress(RuntimeError):  # the backend is closed and has ended it
                 self._starter.submit(starting.result().end)
 
 
-def _prepare(cache: Path) -> _Ground:
+def _prepare(cache: Path) -> _Shared:
     seccomp = filter_for()
     if seccomp is None:
         raise CannotBuild(f"a system call filter for {platform.machine()}", "use a machine with x86_64 or aarch64")
     groups = find_control_groups(Surroundings.of_this_process())
     groups.remove_leftovers()
-    return _Ground(ensure_rootfs(cache), groups, seccomp)
+    return _Shared(ensure_rootfs(cache), groups, seccomp)
 
 
-def _options(rootfs: RootFs, limits: Limits) -> list[str]:
+def _options(rootfs: RootFs, limits: Limits, outlet: Outlet | None) -> list[str]:
     options = [
         "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000",
         "--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--clearenv",
     ]  # fmt: skip
-    for name, value in ENVIRONMENT.items():
+    for name, value in environment(has_way_out=outlet is not None).items():
         options += ["--setenv", name, value]
     for name in ("usr", "etc"):
         options += ["--ro-bind", str(rootfs.root / name), f"/{name}"]
@@ -210,6 +193,8 @@ def _options(rootfs: RootFs, limits: Limits) -> list[str]:
     options += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]
     for folder, size in writable_folders(limits):
         options += ["--size", str(size), "--tmpfs", folder]
+    if outlet:
+        options += ["--ro-bind", str(outlet.folder), FOLDER]
     # /dev is a tmpfs as well, and without this an unbounded one.
     return [*options, "--chdir", "/workspace", "--remount-ro", "/dev", "--remount-ro", "/"]
 

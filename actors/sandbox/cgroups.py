@@ -9,30 +9,29 @@ import errno
 import os
 import secrets
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from .base import Limits, Missing
+from .counts import OOM_EVENTS, Counters, Version
 
 CONTROLLERS = ("memory", "pids", "cpu")
+_ACCOUNTS = "cpuacct"
+"""Counts processor time in version 1 and limits nothing; version 2 counts it in every group."""
 # The monitor of bubblewrap and the agent are in the group, but not of the tool's making.
 OWN_PROCESSES = 2
 _PERIOD_US = 100_000
 _FOLDER = "greenroom"
 _HOST_LEAF = "greenroom-host"
 
-Version: TypeAlias = Literal[1, 2]
-
 
 @dataclass(frozen=True, slots=True)
 class ControlGroup:
-    """The group of one sandbox. `oom_events` is the file that counts what the kernel ended for memory;
-    `cpu_settings` wait for `limit_cpu`."""
+    """The group of one sandbox. `cpu_settings` wait for `limit_cpu`."""
 
     folders: tuple[Path, ...]
-    oom_events: Path | None
+    counters: Counters
     cpu_settings: tuple[tuple[Path, str], ...] = ()
 
     @property
@@ -49,17 +48,6 @@ class ControlGroup:
         for path, value in self.cpu_settings:
             path.write_text(value)
 
-    def oom_kills(self) -> int:
-        """How many processes the kernel has ended here for want of memory; 0 where it does not count them."""
-        if self.oom_events is None:
-            return 0
-        try:
-            lines = self.oom_events.read_text().splitlines()
-        except OSError:
-            return 0
-        counts = dict(line.split(maxsplit=1) for line in lines)
-        return int(counts.get("oom_kill", 0))
-
     def kill(self) -> None:
         """Send SIGKILL to all that is in the group now."""
         for folder in self.folders:
@@ -70,6 +58,7 @@ class ControlGroup:
 
     def remove(self) -> bool:
         """Remove the group; False while something in it still lives."""
+        self.counters.close()
         gone = True
         for folder in self.folders:
             try:
@@ -84,25 +73,27 @@ class ControlGroup:
 @dataclass(frozen=True, slots=True)
 class ControlGroups:
     """Where groups can be made: for each controller that we have, the folder above them;
-    for each of the others, why not."""
+    for each of the others, why not. `accounts` is where version 1 counts processor time, if it can be had."""
 
     version: Version
     places: Mapping[str, Path]
     missing: Mapping[str, Missing] = field(default_factory=dict[str, Missing])
+    accounts: Path | None = None
 
     def create(self, limits: Limits) -> ControlGroup | None:
         """A new, empty group with its limits set; None where there is no controller. Raises OSError."""
         if not self.places:
             return None
         name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        folders = tuple(dict.fromkeys(place / name for place in self.places.values()))
-        memory = self.places.get("memory")
-        events = memory / name / _OOM_EVENTS[self.version] if memory else None
+        ours = {controller: place / name for controller, place in self.places.items()}
+        if self.accounts:
+            ours[_ACCOUNTS] = self.accounts / name
+        folders = tuple(dict.fromkeys(ours.values()))
         cpu = self.places.get("cpu")
         cpu_settings = (
             tuple((cpu / name / file, value) for file, value in _cpu_settings(self.version, limits)) if cpu else ()
         )
-        group = ControlGroup(folders, events, cpu_settings)
+        group = ControlGroup(folders, Counters(self.version, ours), cpu_settings)
         try:
             for folder in folders:
                 folder.mkdir()
@@ -116,7 +107,7 @@ class ControlGroups:
 
     def remove_leftovers(self) -> None:
         """Remove the groups of processes that were killed before they could."""
-        for place in dict.fromkeys(self.places.values()):
+        for place in dict.fromkeys((*self.places.values(), *filter(None, (self.accounts,)))):
             for folder in place.glob("*-*/"):
                 owner = folder.name.partition("-")[0]
                 if owner.isdigit() and not Path("/proc", owner).exists():
@@ -124,7 +115,6 @@ class ControlGroups:
                         folder.rmdir()
 
 
-_OOM_EVENTS: Mapping[Version, str] = {1: "memory.oom_control", 2: "memory.events"}
 _OPTIONAL = frozenset({"memory.memsw.limit_in_bytes", "memory.swap.max"})
 
 
@@ -199,29 +189,40 @@ def find_control_groups(surroundings: Surroundings) -> ControlGroups:
         parent = unified.folder if surroundings.may_use_top else _own_folder(unified, own.get("", "/"))
         places, missing = _unified_places(parent)
         version: Version = 2
+        accounts = None
     else:
         places, missing = _split_places(mounts.by_controller, own)
         version = 1
+        accounts = _split_places(mounts.by_controller, own, (_ACCOUNTS,))[0].get(_ACCOUNTS)
     if "memory" in places and surroundings.swap_is_on and not _counts_swap(version, places["memory"]):
         del places["memory"]
         missing["memory"] = _missing("memory", "swap is on and not counted; turn it off or boot with swapaccount=1")
-    return ControlGroups(version, places, missing)
+    return ControlGroups(version, places, missing, accounts)
 
 
 def group_of(pid: int, name: str, surroundings: Surroundings) -> ControlGroup | None:
-    """The group for memory that somebody else has made for a process, to read its counts; None where it cannot be
+    """The group that somebody else has made for a process, to read its counts; None where that for memory cannot be
     seen from here. `name` has to be in its path: a process id alone may be that of another place's numbering."""
     mounts = _mounts(surroundings.mountinfo)
     unified = mounts.unified if mounts.unified and "memory" in mounts.unified.controllers else None
+    folders: dict[str, Path] = {}
+    try:
+        lines = Path("/proc", str(pid), "cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if name not in path:
+            continue
+        for controller in controllers.split(",") if controllers else CONTROLLERS:
+            mount = mounts.by_controller.get(controller) if controllers else unified
+            folder = _own_folder(mount, path) if mount else None
+            if folder and name in str(folder):
+                folders[controller] = folder
     version: Version = 2 if unified else 1
-    mount = unified or mounts.by_controller.get("memory")
-    with contextlib.suppress(OSError):
-        for line in Path("/proc", str(pid), "cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if name in path and mount and ("memory" in controllers.split(",") or (unified and not controllers)):
-                events = _own_folder(mount, path) / _OOM_EVENTS[version]
-                return ControlGroup((), events) if name in str(events) and events.exists() else None
-    return None
+    memory = folders.get("memory")
+    seen = memory is not None and (memory / OOM_EVENTS[version]).exists()
+    return ControlGroup((), Counters(version, folders)) if seen else None
 
 
 def _mounts(mountinfo: str) -> _Found:
@@ -236,7 +237,7 @@ def _mounts(mountinfo: str) -> _Found:
                 found.unified = _Mount(folder, fields[3], controllers)
         elif kind[0] == "cgroup":
             controllers = frozenset(kind[2].split(","))
-            for controller in controllers.intersection(CONTROLLERS):
+            for controller in controllers.intersection((*CONTROLLERS, _ACCOUNTS)):
                 found.by_controller[controller] = _Mount(folder, fields[3], controllers)
     return found
 
@@ -248,10 +249,12 @@ def _own_folder(mount: _Mount, path: str) -> Path:
     return folder if folder.is_dir() else mount.folder
 
 
-def _split_places(mounts: Mapping[str, _Mount], own: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, Missing]]:
+def _split_places(
+    mounts: Mapping[str, _Mount], own: Mapping[str, str], controllers: Sequence[str] = CONTROLLERS
+) -> tuple[dict[str, Path], dict[str, Missing]]:
     places: dict[str, Path] = {}
     missing: dict[str, Missing] = {}
-    for controller in CONTROLLERS:
+    for controller in controllers:
         mount = mounts.get(controller)
         if mount is None:
             missing[controller] = _missing(controller, "the kernel has no such control group mounted")

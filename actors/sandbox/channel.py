@@ -6,9 +6,11 @@ Bytes that are not what the agent would send end the connection; whoever waits t
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, cast, get_args
 
+from .base import Variables
 from .inside.frames import Frame, FrameDecoder, FrameError, encode
+from .inside.room import Left
 
 
 class ChannelClosed(Exception):
@@ -20,12 +22,16 @@ class RequestRefused(Exception):
 
 
 class Command:
-    """A command on its way. `exit` yields its exit code, or None where the agent was lost."""
+    """A command on its way. `exit` yields its exit code, or None where the agent was lost.
+
+    `variables` is set by then, where it ran in the interpreter that lasts.
+    """
 
     def __init__(self, id_: int, on_output: Callable[[bytes], None], exit_: asyncio.Future[int | None]) -> None:
         self.id = id_
         self.on_output = on_output
         self.exit = exit_
+        self.variables: Variables | None = None
 
 
 class AgentChannel(asyncio.Protocol):
@@ -124,6 +130,7 @@ class AgentChannel(asyncio.Protocol):
             code = header["exit"]
             if not isinstance(code, int) or not -128 < code < 256:
                 raise ValueError("no exit code")
+            command.variables = _variables(header.get("variables"))
             del self._commands[request_id]
             if not command.exit.done():
                 command.exit.set_result(code)
@@ -154,6 +161,21 @@ def parse_stat(frame: Frame) -> tuple[str, str, int]:
     if kind not in ("file", "folder", "missing", "special"):
         raise ValueError("not a kind of file")
     return payload.decode("utf-8", "replace")[:4096], kind, parse_size(header)
+
+
+def parse_rooms(frame: Frame) -> list[Left]:
+    """The answer to `room`. Raises ValueError where it is not one."""
+    try:
+        rows: Any = json.loads(frame[1])
+        return [(_size(free), _size(inodes), _size(free_inodes)) for free, inodes, free_inodes in rows]
+    except (TypeError, RecursionError) as error:
+        raise ValueError("not a list of rooms") from error
+
+
+def _variables(value: Any) -> Variables | None:
+    if value is not None and value not in get_args(Variables):
+        raise ValueError("nothing that variables can be")
+    return value
 
 
 def parse_size(header: dict[str, Any]) -> int:

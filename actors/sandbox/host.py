@@ -94,9 +94,11 @@ class SandboxHost:
         return await self._execute(session_id, lambda s: s.shell(command, timeout_s=timeout_s, on_output=on_output))
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult:
-        return await self._execute(session_id, lambda s: s.python(code, timeout_s=timeout_s, on_output=on_output))
+        return await self._execute(
+            session_id, lambda s: s.python(code, timeout_s=timeout_s, on_output=on_output, keep=keep)
+        )
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
         return await self._use(session_id, lambda s: s.read(path, offset=offset, max_bytes=max_bytes))
@@ -233,6 +235,7 @@ class SandboxHost:
                 if self._leases.get(session_id) is not lease:
                     await sandbox.destroy()
                     raise SandboxUnavailable("The session's sandbox was released while it was being made.")
+                sandbox.assign(session_id)
                 lease.sandbox = sandbox
             return lease.sandbox
 

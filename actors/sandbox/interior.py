@@ -4,13 +4,11 @@ from dataclasses import replace
 
 from ..core.errors import SandboxUnavailable
 from .base import Limits
-from .inventory import AGENT_FOLDER
+from .inside.bridge import PORT
+from .inventory import AGENT_FOLDER, CERTIFICATES
 
 MIB = 1024 * 1024
 WORKSPACE = "/workspace"
-FIRST_UID = 200_000
-UID_COUNT = 65_536
-"""Host users that sandboxes run as where we may choose: one each, none of which owns a file."""
 
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -23,11 +21,27 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+_PROXY = f"http://127.0.0.1:{PORT}"
+_WAY_OUT = (
+    dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), _PROXY)
+    # What a sandbox serves to itself.
+    | dict.fromkeys(("no_proxy", "NO_PROXY"), "localhost,127.0.0.1,::1")
+)
+_CERTIFICATES = dict.fromkeys(
+    ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO"), f"/{CERTIFICATES}"
+)
 CANARY_LIMITS = replace(Limits(), memory_bytes=256 * MIB, workspace_bytes=8 * MIB, pids=16, command_s=10.0)
 
 _TMP_BYTES = 64 * MIB
 _SHM_BYTES = 16 * MIB
 _HEAP_BYTES = 32 * MIB
+
+
+def environment(*, has_way_out: bool, is_own_root: bool = True) -> dict[str, str]:
+    """The variables of a sandbox. One with a root filesystem of the user's own trusts the certificates in it."""
+    if not has_way_out:
+        return dict(ENVIRONMENT)
+    return ENVIRONMENT | _WAY_OUT | (_CERTIFICATES if is_own_root else {})
 
 
 def agent_program(*, answers_fd: int = 0) -> str:
@@ -40,9 +54,14 @@ def writable_folders(limits: Limits) -> tuple[tuple[str, int], ...]:
     """Folders in memory, and how many bytes each may hold."""
     return (
         ("/dev/shm", min(_SHM_BYTES, limits.workspace_bytes)),  # noqa: S108  the sandbox's own
-        ("/tmp", min(_TMP_BYTES, limits.workspace_bytes)),  # noqa: S108
+        ("/tmp", tmp_bytes(limits)),  # noqa: S108
         (WORKSPACE, limits.workspace_bytes),
     )
+
+
+def tmp_bytes(limits: Limits) -> int:
+    """How many bytes /tmp may hold."""
+    return min(_TMP_BYTES, limits.workspace_bytes)
 
 
 def check_workspace_fits(limits: Limits) -> None:

@@ -18,9 +18,11 @@ TOOLS = """
     cat cp mv rm mkdir rmdir ln ls chmod touch stat du df head tail wc sort uniq cut tr tee paste join comm split seq
     expr date echo printf pwd env sleep true false test basename dirname readlink realpath mktemp md5sum sha1sum
     sha256sum base64 od nl fold fmt tac shuf timeout nohup nproc id whoami uname truncate mkfifo dd setsid
-    file xxd rev column jq git make sqlite3 bc tree which yes renice stty
+    file xxd rev column jq git make sqlite3 bc tree which yes renice stty curl
 """.split()  # noqa: SIM905  one word per line would hide what is there
 AGENT_FOLDER = "usr/lib/greenroom"
+CERTIFICATES = "usr/share/greenroom/certificates.pem"
+"""Authorities that this machine trusts: of use where something may be reached by TLS."""
 _TOOL_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 # Wheels load these by name, and the C library by itself, so no list of dependencies shows them.
 _LOADED_BY_NAME = (
@@ -69,11 +71,28 @@ def take_inventory() -> Inventory:
     return Inventory(
         python_name=python_name,
         stdlib=target,
-        files=(Item(python, f"usr/bin/{python_name}"), *tools, *modules, *agent, *locales, *zones),
+        files=(
+            Item(python, f"usr/bin/{python_name}"),
+            Item(_certificates(), CERTIFICATES),
+            *tools,
+            *modules,
+            *agent,
+            *locales,
+            *zones,
+        ),
         programs=(python, *(item.source for item in modules if ".so" in item.source.name), *(t.source for t in tools)),
         # These change when a library of the system does, so the libraries need no look at each start.
         witnesses=(Path("/etc/ld.so.cache"), *Path(sys.base_prefix, "lib").glob("libpython*.so*")),
     )
+
+
+def _certificates() -> Path:
+    """The system's, which may have some of the operator's own, else those that our HTTP client brings."""
+    system = Path("/etc/ssl/certs/ca-certificates.crt")
+    spec = importlib.util.find_spec("certifi")
+    if system.is_file() or not (spec and spec.origin):
+        return system
+    return Path(spec.origin).with_name("cacert.pem")
 
 
 def _tools() -> Iterator[Item]:

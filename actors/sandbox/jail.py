@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cgroups import ControlGroup
+from .counts import Counts
+from .room import Room
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _END_S = 5.0
@@ -75,6 +77,7 @@ class Jail:
         self._stderr_fd = stderr_fd
         self._info_fd = info_fd
         self._init_fd: int | None = None
+        self._room: Room | None = None
         self._ending = threading.Lock()  # guards `_ended`: a second caller waits until the first has done it
         self._ended = False
 
@@ -115,6 +118,7 @@ class Jail:
         # Not json: bubblewrap writes the object in parts, of which the first holds what is needed.
         pid = int(text.partition('"child-pid":')[2].strip().split(",")[0].split("\n")[0].rstrip("} "))
         self._init_fd = os.pidfd_open(pid)
+        self._room = Room.of(pid)
         return pid
 
     def limit_cpu(self) -> None:
@@ -122,8 +126,14 @@ class Jail:
         if self._group:
             self._group.limit_cpu()
 
-    def oom_kills(self) -> int:
-        return self._group.oom_kills() if self._group else 0
+    def begin(self) -> Counts:
+        return self._group.counters.begin() if self._group else Counts()
+
+    def counts(self) -> Counts:
+        return self._group.counters.read() if self._group else Counts()
+
+    def is_full(self) -> bool | None:
+        return self._room.is_full() if self._room and not self._ended else None
 
     def message(self) -> str:
         """What launcher and bubblewrap said on their standard error."""
@@ -149,6 +159,8 @@ class Jail:
             self._process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=_END_S)
+        if self._room:
+            self._room.close()
         while self._group and not self._group.remove() and time.monotonic() < deadline:
             self._group.kill()
             time.sleep(_END_POLL_S)

@@ -1,5 +1,7 @@
 """What a machine without isolation offers in place of sandboxes: the reason."""
 
+import logging
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from ..core.errors import SandboxUnavailable
@@ -9,6 +11,8 @@ STRONGER = Missing(
     "a stronger backend", "set GREENROOM_SANDBOX to auto or docker, or lower GREENROOM_SANDBOX_MIN_LEVEL"
 )
 """What is missing where a sandbox is whole and yet too weak."""
+
+_log = logging.getLogger(__name__)
 
 
 def unavailable(*missing: Missing) -> SandboxUnavailable:
@@ -21,6 +25,17 @@ def missing_of(error: SandboxUnavailable) -> tuple[Missing, ...]:
     """What the error names; where it names nothing, a sandbox, for the reason that it gives."""
     missing = tuple(Missing(what, fix) for what, fix in error.details.get("missing", ()))
     return missing or (Missing("a sandbox", error.message),)
+
+
+async def reported(backend: str, probe: Callable[[], Awaitable[Capability]]) -> Capability:
+    """What `probe` found, or of what it raised that there is no isolation, and why. Never raises."""
+    try:
+        return await probe()
+    except SandboxUnavailable as error:
+        return Capability(backend, Level.NONE, missing=missing_of(error))
+    except Exception as error:  # noqa: BLE001  a probe reports; nobody is there to catch what it raises
+        _log.exception("the sandbox probe failed")
+        return Capability(backend, Level.NONE, missing=(Missing("a sandbox", f"the probe failed: {error!r}"),))
 
 
 class UnavailableSandboxes:

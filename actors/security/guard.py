@@ -135,13 +135,14 @@ class GuardedSandboxes:
         )
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult:
         return await self._run(
             "program.run",
             code,
             self._judge_python(),
-            lambda: self._sandboxes.python(session_id, code, timeout_s=timeout_s, on_output=on_output),
+            lambda: self._sandboxes.python(session_id, code, timeout_s=timeout_s, on_output=on_output, keep=keep),
+            keep=keep,
         )
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
@@ -161,6 +162,8 @@ class GuardedSandboxes:
     async def write(self, session_id: str, path: str, data: bytes) -> None:
         rules = self._guard.policy.files
         detail = {"path": path, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        # By its name and size first: what cannot be allowed wherever it leads makes no sandbox. Then by where it
+        # leads, which only the sandbox knows, because tool code may have put a link there.
         refusal = path_refusal(place(path), rules) or size_refusal(path, len(data), rules)
         if not refusal:
             found = await self._sandboxes.stat(session_id, path)
@@ -196,13 +199,22 @@ class GuardedSandboxes:
         return await self._sandboxes.status()
 
     async def _run(
-        self, action: str, source: str, judgement: Judgement, run: Callable[[], Awaitable[ExecResult]]
+        self,
+        action: str,
+        source: str,
+        judgement: Judgement,
+        run: Callable[[], Awaitable[ExecResult]],
+        *,
+        keep: bool = False,
     ) -> ExecResult:
         detail: dict[str, Any] = {
             "source": source[:AUDITED_CHARS],
             "sha256": hashlib.sha256(source.encode("utf-8", "replace")).hexdigest(),
             "programs": list(judgement.programs),
         }
+        if keep:
+            # What it does depends on the programs before it in the same interpreter.
+            detail["keep"] = True
         await self._guard.decide(self._caller, action, judgement.refusal, detail)
         if judgement.refusal:
             return ExecResult("policy", None, self._told(judgement.refusal))
@@ -212,7 +224,14 @@ class GuardedSandboxes:
             await self._end(action, {"verdict": error.code, "sha256": detail["sha256"]})
             raise
         output = hashlib.sha256(result.output.encode("utf-8", "replace")).hexdigest()
-        ended = {"verdict": result.verdict, "exit_code": result.exit_code, "wall_s": round(result.wall_s, 3)}
+        ended = {
+            "verdict": result.verdict,
+            "exit_code": result.exit_code,
+            "wall_s": round(result.wall_s, 3),
+            "cpu_s": result.cpu_s,
+            "peak_memory_bytes": result.peak_memory_bytes,
+            "output_bytes": result.output_bytes,
+        }
         await self._end(action, {**ended, "sha256": detail["sha256"], "output_sha256": output})
         return result
 

@@ -29,7 +29,16 @@ from ..core.errors import (
 from ..core.events import Event
 from ..llm.base import LLM, Answer, ModelInfo, ModelRequest, StreamItem, TextDelta
 from ..memory.base import Memory, MemoryStore, Recollection
-from ..sandbox.base import ExecResult, FileInfo, FileSlice, FileStat, OnOutput, Sandboxes, SandboxStatus
+from ..sandbox.base import (
+    CopyResult,
+    ExecResult,
+    FileInfo,
+    FileSlice,
+    FileStat,
+    OnOutput,
+    Sandboxes,
+    SandboxStatus,
+)
 
 Kind: TypeAlias = Literal["before", "after", "delay", "refuse", "break_off", "stall", "lost"]
 """What can go wrong.
@@ -218,12 +227,12 @@ class FaultySandboxes:
         )
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult:
         return await self._run(
             "python",
             session_id,
-            lambda: self._sandboxes.python(session_id, code, timeout_s=timeout_s, on_output=on_output),
+            lambda: self._sandboxes.python(session_id, code, timeout_s=timeout_s, on_output=on_output, keep=keep),
         )
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
@@ -241,6 +250,13 @@ class FaultySandboxes:
         return await self._do(
             "list", session_id, lambda: self._sandboxes.list(session_id, path, max_entries=max_entries)
         )
+
+    async def holds(self, session_id: str) -> bool:
+        return await self._faults.around("holds", lambda: self._sandboxes.holds(session_id), SandboxUnavailable)
+
+    async def copy(self, source: str, target: str) -> CopyResult:
+        """Where the sandbox is lost, it is the source's; what was copied stays."""
+        return await self._do("copy", source, lambda: self._sandboxes.copy(source, target))
 
     async def interrupt(self, session_id: str) -> None:
         await self._faults.around("interrupt", lambda: self._sandboxes.interrupt(session_id), SandboxUnavailable)

@@ -1,63 +1,29 @@
 """A scripted model server as an ASGI app: it speaks the OpenAI dialect and says what it was told to say.
 
-POST …/chat/completions, GET …/models, GET /_bill for what it would have charged, and GET /_tags for answers
-by tag. Which reply a request gets: a directive in the last user message, else the first rule whose marker
-that message holds, else the queue of replies, else `otherwise`.
+POST …/chat/completions, GET …/models, GET …/generation?id= for the record of an answer, GET /_bill for what it
+would have charged, and GET /_tags for answers by tag. Which reply a request gets: a fault that is drawn, else a
+directive in the last user message, else the first rule whose marker that message holds, else the queue of
+replies, else `otherwise`.
 """
 
 import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Any, Literal, cast
+from datetime import datetime
+from typing import Any, cast
+from urllib.parse import parse_qs
 
+from ..core.clock import Clock, SystemClock
 from .asgi import Message, Receive, Scope, Send
-from .reply import Reply, encode, stream_chunks, usage_chunk, whole_answer, with_id
+from .model_bill import COMPLETION_USD, PROMPT_USD, Generation, ServerBill
+from .model_script import Rule, last_user_message, read_script, replies_of
+from .reply import COMMENT, USAGE, Reply, encode, stream_chunks, usage_chunk, whole_answer, with_id, with_moments
+from .wire_faults import WireFaults
 
 MODEL = "scripted"
-PROMPT_USD = Decimal("0.000001")
-COMPLETION_USD = Decimal("0.000002")
 HELLO = Reply(text=("Hello", " from", " the", " script."))
 NO_SUCH_MODEL = Reply(status=404, body={"error": {"message": "no such model", "code": "model_not_found"}})
-
-
-@dataclass(slots=True)
-class Rule:
-    """Replies to messages that hold `marker`.
-
-    `by="step"`: the reply is chosen by how often the model has spoken since that message, so a repeated
-    request gets the same reply; the last one stays. `by="call"`: each request takes the next reply, and
-    the last one stays.
-    """
-
-    marker: str
-    replies: tuple[Reply, ...]
-    by: Literal["step", "call"] = "step"
-    calls: int = 0
-
-
-@dataclass(slots=True)
-class ServerBill:
-    """What the server was asked and what it would have charged. Prompt tokens are a quarter of the bytes."""
-
-    calls: int = 0
-    answered: int = 0
-    disconnects: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: Decimal = field(default_factory=Decimal)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "calls": self.calls,
-            "answered": self.answered,
-            "disconnects": self.disconnects,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "cost_usd": str(self.cost_usd),
-        }
 
 
 class ConnectionReset(ConnectionError):
@@ -68,10 +34,11 @@ class ScriptedModelApp:
     """The app. `bill` and `requests` (the last 100 bodies) are for tests in the same process.
 
     A directive is a user message that is JSON of the form `{"reply": {…}}` or `{"replies": [{…}, …]}`
-    with the members of `Reply`; several are chosen from as by a rule `by="step"`. A directive may have a
-    `tag` after them, and `tags` counts the answers to each, so that they can be held against a ledger. With
-    `models` any other model is answered by 404; without, any name will do. A reply that is to tear down the
-    connection raises `ConnectionReset`, which the server or the transport around the app carries out.
+    with the members of `Reply`; several are chosen from as by a rule `by="step"`. `{"fixture": "name"}` plays
+    one of `wire_fixtures.py`, a reply for each request with that message. A directive may have a `tag` after
+    them, and `tags` counts the answers to each, so that they can be held against a ledger. With `models` any
+    other model is answered by 404; without, any name will do. A reply that is to tear down the connection
+    raises `ConnectionReset`, which the server or the transport around the app carries out.
     """
 
     def __init__(
@@ -81,7 +48,12 @@ class ScriptedModelApp:
         rules: Sequence[Rule] = (),
         otherwise: Reply | None = HELLO,
         models: Sequence[str] | None = None,
+        faults: WireFaults | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or SystemClock()
+        self._faults = faults
+        self._played: Counter[str] = Counter()
         self.bill = ServerBill()
         self.requests: list[dict[str, Any]] = []
         self.tags: Counter[str] = Counter()
@@ -92,15 +64,17 @@ class ScriptedModelApp:
         self._rendered: dict[tuple[Reply, str], tuple[bytes, ...]] = {}
 
     @classmethod
-    def from_json(cls, script: dict[str, Any]) -> "ScriptedModelApp":
-        """Of `{"replies": […], "rules": [{"marker", "replies", "by"}], "otherwise": {…}, "models": […]}`."""
-        rules = [
-            Rule(rule["marker"], tuple(map(Reply.from_json, rule["replies"])), rule.get("by", "step"))
-            for rule in script.get("rules", [])
-        ]
-        otherwise = Reply.from_json(script["otherwise"]) if "otherwise" in script else HELLO
-        replies = [Reply.from_json(reply) for reply in script.get("replies", [])]
-        return cls(replies, rules=rules, otherwise=otherwise, models=script.get("models"))
+    def from_json(
+        cls, script: dict[str, Any], *, faults: WireFaults | None = None, clock: Clock | None = None
+    ) -> "ScriptedModelApp":
+        """Of `{"replies": […], "rules": [{"marker", "replies", "by"}], "otherwise": {…}, "models": […]}`.
+
+        `{"fixture": "name"}` in place of a reply stands for those of that fixture. Raises ValueError for
+        members and fixtures that there are not, and for replies without their form.
+        """
+        read = read_script(script)
+        otherwise = read.otherwise or HELLO
+        return cls(read.replies, rules=read.rules, otherwise=otherwise, models=read.models, faults=faults, clock=clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -111,6 +85,8 @@ class ScriptedModelApp:
             await self._complete(receive, send)
         elif path.endswith("/models"):
             await _send_json(send, 200, _listed(self._models or (MODEL,)))
+        elif path.endswith("/generation"):
+            await self._show_generation(scope, send)
         elif path == "/_bill":
             await _send_json(send, 200, self.bill.as_json())
         elif path == "/_tags":
@@ -127,20 +103,23 @@ class ScriptedModelApp:
         if self._models is not None and request.get("model") not in self._models:
             reply = NO_SUCH_MODEL
         if reply.delay_s:
-            await asyncio.sleep(reply.delay_s)
-        if reply.status != 200:
-            await _send_json(send, reply.status, reply.body, reply.headers)
+            await self._clock.sleep(reply.delay_s)
+        if reply.is_plain:
+            self.bill.answered += reply.status == 200
+            await _send_json(send, reply.status, reply.body, reply.headers, now=self._clock.now())
             return
         self.bill.answered += 1
         if not reply.is_silent:
             self._count_tag(request)
         generation_id = f"gen-{self.bill.calls:08}"
         model = reply.model or cast("str", request.get("model", MODEL))
-        if not request.get("stream"):
-            usage = self._charge(len(body), reply.tokens, reply)
-            await _send_json(send, 200, whole_answer(reply, model, usage), id=generation_id)
+        if request.get("stream") and reply.streamed:
+            await self._stream(reply, model, generation_id, len(body), receive, send)
             return
-        await self._stream(reply, model, generation_id, len(body), receive, send)
+        made = self.bill.charge(
+            generation_id, model, reply, streamed=False, prompt_bytes=len(body), tokens=reply.tokens
+        )
+        await _send_json(send, 200, whole_answer(reply, model, made.usage()), id=generation_id)
 
     async def _stream(
         self, reply: Reply, model: str, generation_id: str, prompt_bytes: int, receive: Receive, send: Send
@@ -151,28 +130,58 @@ class ScriptedModelApp:
         if reply.cut_after is not None:
             chunks = chunks[: reply.cut_after]
         tokens = reply.tokens if reply.cut_after is None else max(0, len(chunks) - 1)
-        usage = self._charge(prompt_bytes, tokens, reply)
+        made = self.bill.charge(generation_id, model, reply, streamed=True, prompt_bytes=prompt_bytes, tokens=tokens)
         if not reply.raw and reply.cut_after is None and reply.ending == "done":
-            chunks = (*chunks, usage_chunk(model, usage) + b"data: [DONE]\n\n")
+            chunks = (*chunks, usage_chunk(model, made.usage()) + b"data: [DONE]\n\n")
         headers = [(b"content-type", b"text/event-stream"), (b"x-generation-id", generation_id.encode())]
         headers += [(name.encode(), value.encode()) for name, value in reply.headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        if not reply.gap_s:  # one write, so that a reply without delays costs little
-            await send(_part(with_id(b"".join(chunks), generation_id), more=True))
+        if not reply.gap_s and not reply.raw:  # one write, so that a reply without delays costs little
+            chunks = (b"".join(chunks),)
+        for number, chunk in enumerate(chunks):
+            await send(_part(self._filled(chunk, made), more=True))
+            if reply.gap_s and await self._gone_within(reply.gap_s, receive):
+                self.bill.cancel(made, sent_tokens=number)
+                return
+        await self._end(reply, made, len(chunks), receive, send)
+
+    async def _end(self, reply: Reply, made: Generation, sent: int, receive: Receive, send: Send) -> None:
+        match reply.ending:
+            case "hang":
+                await self._gone_within(None, receive)
+                self.bill.cancel(made, sent_tokens=sent)
+            case "comments":
+                while not await self._gone_within(reply.gap_s or 1.0, receive):
+                    await send(_part(COMMENT, more=True))
+                self.bill.cancel(made, sent_tokens=sent)
+            case "reset":
+                raise ConnectionReset("in the middle of the answer")
+            case _:
+                await send(_part(b"", more=False))
+
+    def _filled(self, chunk: bytes, made: Generation) -> bytes:
+        usage = USAGE.encode()
+        if usage in chunk:
+            chunk = chunk.replace(usage, encode(made.usage()))
+        return with_moments(with_id(chunk, made.id), self._clock.now())
+
+    async def _show_generation(self, scope: Scope, send: Send) -> None:
+        asked = parse_qs(bytes(scope["query_string"]).decode()).get("id", [""])[0]
+        made = self.bill.look_up(asked)
+        if made is None:
+            await _send_json(send, 404, {"error": {"message": f"Generation {asked} not found", "code": 404}})
         else:
-            for chunk in chunks:
-                await send(_part(with_id(chunk, generation_id), more=True))
-                if await self._gone_within(reply.gap_s, receive):
-                    return
-        if reply.ending == "hang":
-            await self._gone_within(None, receive)
-        elif reply.ending == "reset":
-            raise ConnectionReset("in the middle of the answer")
-        else:
-            await send(_part(b"", more=False))
+            await _send_json(send, 200, {"data": made.as_json()})
 
     def _choose(self, request: dict[str, Any]) -> Reply:
-        said, spoken = _last_user_message(request)
+        if self._faults is not None and (fault := self._faults.draw()) is not None:
+            self.bill.faults += 1
+            return fault
+        said, spoken = last_user_message(request)
+        if said.startswith('{"fixture"'):
+            self._played[said] += 1
+            replies = replies_of([json.loads(said)])
+            return replies[min(self._played[said], len(replies)) - 1]
         if said.startswith('{"repl'):
             directive = cast("dict[str, Any]", json.loads(said))
             replies = [directive["reply"]] if "reply" in directive else cast("list[Any]", directive["replies"])
@@ -189,8 +198,10 @@ class ScriptedModelApp:
         return Reply(status=500, body={"error": {"message": "the script has no reply left", "code": 500}})
 
     def _count_tag(self, request: dict[str, Any]) -> None:
-        said, _ = _last_user_message(request)
-        if said.startswith('{"repl') and "tag" in (directive := cast("dict[str, Any]", json.loads(said))):
+        said, _ = last_user_message(request)
+        if said.startswith(('{"repl', '{"fixture"')) and "tag" in (
+            directive := cast("dict[str, Any]", json.loads(said))
+        ):
             self.tags[directive["tag"]] += 1
 
     def _chunks(self, reply: Reply, model: str) -> tuple[bytes, ...]:
@@ -201,40 +212,21 @@ class ScriptedModelApp:
             self._rendered[key] = stream_chunks(reply, model)
         return self._rendered[key]
 
-    def _charge(self, prompt_bytes: int, completion_tokens: int, reply: Reply) -> dict[str, Any]:
-        """Put the answer on the bill; returns its `usage`."""
-        prompt_tokens = -(-prompt_bytes // 4)
-        cost = prompt_tokens * PROMPT_USD + completion_tokens * COMPLETION_USD if reply.cost == "auto" else reply.cost
-        self.bill.prompt_tokens += prompt_tokens
-        self.bill.completion_tokens += completion_tokens
-        self.bill.cost_usd += cost or 0
-        return {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens + completion_tokens,
-            "cost": cost,
-        }
-
     async def _gone_within(self, seconds: float | None, receive: Receive) -> bool:
         """Wait; returns early and true when the client disconnects."""
+        gone = asyncio.ensure_future(_disconnect(receive))
+        waits = [gone] if seconds is None else [gone, asyncio.ensure_future(self._clock.sleep(seconds))]
         try:
-            async with asyncio.timeout(seconds):
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-        except TimeoutError:
-            return False
-        self.bill.disconnects += 1
-        return True
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return gone.done()
+        finally:
+            for wait in waits:
+                wait.cancel()
 
 
-def _last_user_message(request: dict[str, Any]) -> tuple[str, int]:
-    """Its text, and how often the model has spoken since."""
-    spoken = 0
-    for message in reversed(cast("list[dict[str, Any]]", request.get("messages", []))):
-        if message["role"] == "user":
-            return str(message["content"]), spoken
-        spoken += message["role"] == "assistant"
-    return "", spoken
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _listed(models: Sequence[str]) -> dict[str, Any]:
@@ -257,11 +249,22 @@ def _part(body: bytes, *, more: bool) -> Message:
 
 
 async def _send_json(
-    send: Send, status: int, value: Any, headers: Sequence[tuple[str, str]] = (), *, id: str = ""
+    send: Send,
+    status: int,
+    value: Any,
+    headers: Sequence[tuple[str, str]] = (),
+    *,
+    id: str = "",
+    now: datetime | None = None,
 ) -> None:
-    raw = [(b"content-type", b"application/json"), *((name.encode(), text.encode()) for name, text in headers)]
+    def filled(text: bytes) -> bytes:
+        return with_moments(text, now) if now is not None else text
+
+    raw = [(b"content-type", b"application/json")]
+    raw += [(name.encode(), filled(text.encode())) for name, text in headers]
     await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send(_part(with_id(encode(value), id) if id else encode(value), more=False))
+    body = filled(encode(value))
+    await send(_part(with_id(body, id) if id else body, more=False))
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

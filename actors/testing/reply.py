@@ -1,15 +1,24 @@
 """What the scripted model server answers to one request, and that answer as bytes."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias, cast
 
-Ending: TypeAlias = Literal["done", "eof", "hang", "reset"]
+Ending: TypeAlias = Literal["done", "eof", "hang", "reset", "comments"]
 
 _ID = "gen-00000000"
 """Stands for the id in rendered bytes: a reply is rendered once and sent many times."""
+
+USAGE = '"$usage"'
+"""Stands in bytes of your own for what the answer used, so that the bill and the stream say the same."""
+
+COMMENT = b": OPENROUTER PROCESSING\n\n"
+
+_MOMENT = re.compile(rb"\$ms\+(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +37,16 @@ class Reply:
     An answer is `reasoning`, then `text`, one chunk per piece, then `tool_calls`, each in two fragments.
     `raw` replaces all of that by bytes of your own. `delay_s` passes before anything is sent, `gap_s`
     between chunks. `cut_after` sends only so many chunks; `ending` is what then happens: an answer that
-    ends well, the end of the body, silence, or a connection that is torn down. With `cut_after` 0 and
-    ending `reset` not even the headers are sent.
+    ends well, the end of the body, silence, a connection that is torn down, or comments without end. With
+    `cut_after` 0 and ending `reset` not even the headers are sent. With `streamed` false the whole answer is
+    one JSON object, whatever was asked for.
 
-    `cost` is what `usage.cost` says: "auto" is by the server's price, None is null.
-    A `status` other than 200 sends `body` as JSON, with `headers`.
+    `cost` is what `usage.cost` says: "auto" is by the server's price, None is null. `stops_on_abort`: a reader
+    that goes away pays for what was sent and not for all. `lookup_misses` look-ups of the answer's record find
+    nothing before one does.
+
+    A `status` other than 200, and a `body`, is sent as JSON, with `headers`. In texts of `raw`, `body` and
+    `headers`, `$ms+2000` becomes the moment two seconds from now, in milliseconds of the epoch.
     """
 
     text: tuple[str, ...] = ()
@@ -48,6 +62,9 @@ class Reply:
     cut_after: int | None = None
     ending: Ending = "done"
     raw: tuple[bytes, ...] = ()
+    streamed: bool = True
+    stops_on_abort: bool = False
+    lookup_misses: int = 0
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     body: Any = field(default=None, hash=False)
@@ -74,6 +91,11 @@ class Reply:
         if members.get("cost") not in ("auto", None):
             members["cost"] = Decimal(str(members["cost"]))
         return cls(**members)
+
+    @property
+    def is_plain(self) -> bool:
+        """JSON of the script's own, which costs nothing."""
+        return self.status != 200 or self.body is not None
 
     @property
     def is_silent(self) -> bool:
@@ -139,6 +161,13 @@ def event(chunk: dict[str, Any]) -> bytes:
 def encode(value: Any) -> bytes:
     # Decimal as a JSON number, as the real gateway writes it.
     return json.dumps(value, separators=(",", ":"), default=_number).encode()
+
+
+def with_moments(rendered: bytes, now: datetime) -> bytes:
+    """`$ms+N` becomes the moment N milliseconds from now."""
+    if b"$ms+" not in rendered:
+        return rendered
+    return _MOMENT.sub(lambda found: str(int(now.timestamp() * 1000) + int(found[1])).encode(), rendered)
 
 
 def with_id(rendered: bytes, generation_id: str) -> bytes:

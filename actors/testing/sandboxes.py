@@ -29,6 +29,7 @@ class FakeRun:
     kind: Literal["shell", "python"]
     source: str
     timeout_s: float
+    keep: bool = False
 
 
 class FakeSandboxes:
@@ -64,9 +65,9 @@ class FakeSandboxes:
         return await self._run(FakeRun(session_id, "shell", command, timeout_s), on_output)
 
     async def python(
-        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None
+        self, session_id: str, code: str, *, timeout_s: float, on_output: OnOutput | None = None, keep: bool = False
     ) -> ExecResult:
-        return await self._run(FakeRun(session_id, "python", code, timeout_s), on_output)
+        return await self._run(FakeRun(session_id, "python", code, timeout_s, keep), on_output)
 
     async def read(self, session_id: str, path: str, *, offset: int = 0, max_bytes: int) -> FileSlice:
         files = self._workspace(session_id)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from ..core.errors import SandboxUnavailable
 from ..sandbox.base import ExecResult, Limits
+from ..sandbox.interior import tmp_bytes
 from .base import ToolFailed, ToolResult
 
 
@@ -36,6 +37,8 @@ def told(result: ExecResult, *, timeout_s: float, limits: Limits) -> ToolResult:
         parts.append("[The output is not whole: only its head and its tail were kept.]")
     if result.verdict != "ok":
         parts.append(f"[{_ending(result, timeout_s, limits)}]")
+    if result.variables in _VARIABLES:
+        parts.append(f"[{_VARIABLES[result.variables]}]")
     return ToolResult(
         "\n".join(parts),
         error=None if result.verdict == "ok" else result.verdict,
@@ -44,8 +47,26 @@ def told(result: ExecResult, *, timeout_s: float, limits: Limits) -> ToolResult:
             "exit_code": result.exit_code,
             "wall_s": round(result.wall_s, 3),
             "truncated": result.truncated,
+            "output_bytes": result.output_bytes,
+            **_taken(result),
         },
     )
+
+
+_VARIABLES = {
+    "new": "This is a new interpreter: nothing of earlier calls is in it.",
+    "gone": "The interpreter ended, and its variables are gone.",
+}
+
+
+def _taken(result: ExecResult) -> dict[str, object]:
+    """What was counted, and no more."""
+    taken = {
+        "cpu_s": None if result.cpu_s is None else round(result.cpu_s, 3),
+        "peak_memory_bytes": result.peak_memory_bytes,
+        "variables": result.variables,
+    }
+    return {name: value for name, value in taken.items() if value is not None}
 
 
 def _ending(result: ExecResult, timeout_s: float, limits: Limits) -> str:
@@ -54,6 +75,13 @@ def _ending(result: ExecResult, timeout_s: float, limits: Limits) -> str:
             return f"Stopped: it ran longer than {timeout_s:g} s. Do less at once, or work in steps."
         case "oom":
             return f"Killed: it used more than {_mb(limits.memory_bytes)} MB of memory. Process the data in parts."
+        case "pids":
+            return f"It could not start another process: {limits.pids} may run at once. Start fewer at a time."
+        case "disk":
+            return (
+                f"The workspace ({_mb(limits.workspace_bytes)} MB) or /tmp ({_mb(tmp_bytes(limits))} MB) was full. "
+                "Remove files, or write less."
+            )
         case "output_limit":
             return f"Stopped: it printed more than {_mb(limits.output_bytes)} MB. Write to a file and print a part."
         case "policy":

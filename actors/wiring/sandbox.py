@@ -4,11 +4,17 @@ import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from ..core import telemetry
 from ..core.clock import Clock, SystemClock
+from ..core.errors import StoreUnavailable
 from ..core.settings import Settings
+from ..egress_handles import RemoteConnectionLog
 from ..sandbox import host
 from ..sandbox.base import Capability, Level, Missing, SandboxBackend, Sandboxes, SandboxSpec
 from ..sandbox.bubblewrap import BubblewrapBackend
+from ..sandbox.egress import Egress
+from ..sandbox.egress_base import Attempt, ConnectionLog, EgressLimits
+from ..sandbox.egress_rules import EgressRules
 from ..sandbox.first_fit import FirstFitBackend
 from ..sandbox.unavailable import UnavailableSandboxes
 from .limits import sandbox_limits
@@ -22,7 +28,7 @@ async def open_sandboxes(settings: Settings) -> AsyncGenerator[Sandboxes]:
         yield UnavailableSandboxes(Capability("none", Level.NONE, missing=(off,)))
         return
     clock = SystemClock()
-    backend = sandbox_backend(settings, clock)
+    backend = sandbox_backend(settings, clock, log=RemoteConnectionLog(settings.namespace))
     opened = await host.open_sandboxes(backend, sandbox_spec(settings), clock=clock, require=required_level(settings))
     try:
         yield opened
@@ -31,11 +37,17 @@ async def open_sandboxes(settings: Settings) -> AsyncGenerator[Sandboxes]:
             await opened.aclose()
 
 
-def sandbox_backend(settings: Settings, clock: Clock | None = None) -> SandboxBackend:
-    """The way in which this machine makes sandboxes, as the settings choose it. They must not be switched off."""
+def sandbox_backend(
+    settings: Settings, clock: Clock | None = None, *, log: ConnectionLog | None = None
+) -> SandboxBackend:
+    """The way in which this machine makes sandboxes, as the settings choose it. They must not be switched off.
+
+    Without a `log` for what they ask of the network, nothing that they ask of it is done.
+    """
+    log = log or _NoLog()
 
     def bubblewrap() -> SandboxBackend:
-        return BubblewrapBackend(settings.sandbox_cache, clock=clock)
+        return BubblewrapBackend(settings.sandbox_cache, clock=clock, egress=_egress(settings, log))
 
     def docker() -> SandboxBackend:
         # The SDK takes a quarter of a second to load, and is not needed where bubblewrap will do.
@@ -46,6 +58,7 @@ def sandbox_backend(settings: Settings, clock: Clock | None = None) -> SandboxBa
             host=settings.sandbox_docker_host,
             image=settings.sandbox_docker_image,
             clock=clock,
+            egress=_egress(settings, log),
         )
 
     match settings.sandbox:
@@ -57,6 +70,31 @@ def sandbox_backend(settings: Settings, clock: Clock | None = None) -> SandboxBa
             return docker()  # nothing else could run it
         case _:
             return FirstFitBackend((bubblewrap, docker), required_level(settings))
+
+
+class _NoLog:
+    async def record(self, session_id: str, attempt: Attempt) -> None:  # noqa: ARG002  the Protocol's
+        raise StoreUnavailable("There is no audit of connections here.")
+
+
+def _egress(settings: Settings, log: ConnectionLog) -> Egress | None:
+    """None where no domain is allowed: then there is nothing that could let anything out."""
+    if not settings.sandbox_egress_domains:
+        return None
+    return Egress(
+        EgressRules.of(
+            settings.sandbox_egress_domains, settings.sandbox_egress_ports, settings.sandbox_egress_networks
+        ),
+        log=log,
+        limits=EgressLimits(
+            connections=settings.sandbox_egress_connections,
+            connections_total=settings.sandbox_egress_connections_total,
+            total_bytes=settings.sandbox_egress_mb * 1024 * 1024,
+            connect_s=settings.sandbox_egress_connect_s,
+            idle_s=settings.sandbox_egress_idle_s,
+        ),
+        count_bytes=lambda direction, size: telemetry.EGRESS_BYTES.labels(direction).inc(size),
+    )
 
 
 def docker_version(settings: Settings) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from starlette.responses import Response
 from actors.agent.book import SessionRow
 from actors.core.errors import CursorExpired, GreenroomError, InvalidInput, StoreUnavailable
 from actors.sandbox.base import CopyResult, WorkspaceError
+from actors.security.keys import Principal
 
 from .. import present
 from ..answers import respond
@@ -39,8 +40,19 @@ async def fork_session(
     """
     body = body or ForkRequest()
     identity = Identity.of(key, principal, ROUTE, body, fresh=services.new_id, session_id=session_id)
+    # Held before anything is copied: of two sessions under one key only one may fill the workspace of the third.
+    with services.underway.hold(identity):
+        row, copied, new = await _once(services, principal, session_id, body, identity)
+    headers = {"Location": f"/api/v1/sessions/{row.id}"}
+    return marked(respond(present.fork(row, copied), 201, headers), replayed=not new)
+
+
+async def _once(
+    services: Services, principal: Principal, session_id: str, body: ForkRequest, identity: Identity
+) -> tuple[SessionRow, CopyResult | None, bool]:
+    """The fork, what was copied into it, and whether this request made it."""
     target = identity.new_id("sess")
-    row = None if key is None else await find_session(services, target, principal)
+    row = await find_session(services, target, principal) if identity.fingerprint else None
     new, copied = False, None
     if row is None:
         source = await services.book.get(session_id, principal.user_id)
@@ -50,8 +62,7 @@ async def fork_session(
         row, new = await _fork(services, source, target, from_seq=from_seq, fingerprint=identity.fingerprint)
     if not new:
         identity.check(row.fingerprint, session_id=row.id)
-    headers = {"Location": f"/api/v1/sessions/{row.id}"}
-    return marked(respond(present.fork(row, copied if new else None), 201, headers), replayed=not new)
+    return row, copied if new else None, new
 
 
 def _cut(source: SessionRow, from_event: int | None) -> int:

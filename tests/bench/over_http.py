@@ -1,6 +1,7 @@
 """Turns over HTTP, beside the bare application, against the same model server in the same run."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import aiohttp
@@ -11,6 +12,8 @@ from .load import Latency, measure
 CLIENTS = (1, 16, 64)
 REQUESTS = {1: 200, 16: 1600, 64: 1600}
 DELTAS = 200
+TURNS_A_SESSION = 10
+"""Then a client opens another: each turn brings the whole talk to the model, and long ones would be what is timed."""
 
 
 def script(folder: Path) -> Path:
@@ -24,17 +27,19 @@ def script(folder: Path) -> Path:
 
 
 async def turns(cluster: Cluster, clients: int) -> Latency:
-    """JSON turns, each client in a session of its own."""
+    """JSON turns, each client in sessions of its own."""
     sessions: dict[int, str] = {}
+    done: Counter[int] = Counter()
 
     async def one(http: aiohttp.ClientSession, number: int) -> None:
         body = {"message": "hello"}
-        if number in sessions:
+        if done[number] % TURNS_A_SESSION:
             body["session_id"] = sessions[number]
         async with http.post(f"{cluster.url}/api/v1/chat", json=body) as response:
             answer = await response.json()
             assert response.status == 200, answer
-            sessions[number] = answer["session_id"]
+        sessions[number] = answer["session_id"]
+        done[number] += 1
 
     return await measure(clients, REQUESTS[clients], one, {"Authorization": f"Bearer {cluster.key}"})
 

@@ -41,6 +41,13 @@ async def turn_events(database: Database) -> Sequence[TurnEvent]:
     return [TurnEvent(row.turn_id, row.type, row.created_at) for row in rows]
 
 
+async def internal_errors(database: Database) -> Sequence[str]:
+    """Turns that failed for a reason that Greenroom does not know: whatever is broken, it should know what it meets."""
+    query = sa.select(EVENTS.c.turn_id, EVENTS.c.payload).where(EVENTS.c.type == "turn.failed")
+    rows = await database.read(lambda connection: connection.execute(query).all())
+    return [row.turn_id for row in rows if b'"code":"internal"' in row.payload]
+
+
 async def unfinished(database: Database) -> int:
     """Turns without an end."""
     query = sa.select(sa.func.count()).select_from(TURNS).where(TURNS.c.finished_at.is_(None))

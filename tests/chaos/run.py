@@ -23,7 +23,7 @@ from cluster.verify import ClientLog
 from . import schedule
 from .client import Client
 from .evidence import judge
-from .journal import RECOVERING, gaps, statuses, turn_events, unfinished
+from .journal import RECOVERING, gaps, internal_errors, statuses, turn_events, unfinished
 from .nemesis import Nemesis, Strike
 from .report import Report
 from .saying import chat
@@ -134,6 +134,8 @@ class Run:
         for client in (*(user.client for user in self._users), self._prober):
             report.counted += client.counted
         judgement = await judge(self._bed.database, self._log, await answers_by_tag(self._bed.model_server))
+        for turn_id in await internal_errors(self._bed.database):
+            self._fail(f"{turn_id} failed for an internal error")
         report.sessions, report.violations = judgement.sessions, judgement.violations
         report.effects, report.model_calls = judgement.effects, judgement.model_calls
 

@@ -14,26 +14,31 @@ import selectors
 import signal
 import sys
 
-from . import commands, files
+from . import commands, files, room
 from .frames import FrameDecoder, FrameError, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing and dataclasses would be a third of the time that a sandbox takes to start
     from typing import Any
 
+    from .interpreter import Interpreter
+
 CHUNK_BYTES = 64 * 1024
 _RECEIVE_BYTES = 256 * 1024
 _PROGRAM = f"{__package__}.program"
+_BRIDGE = f"{__package__}.bridge"
+_WAY_OUT = "/egress"
 _OFTEN_USED = (_PROGRAM, "re", "math", "random", "datetime", "pathlib")
 
 
 class Command:
-    """The command that runs now."""
+    """The command that runs now. `variables` tells of the interpreter that lasts, where that is what runs it."""
 
-    def __init__(self, id_: int, pid: int, output_fd: int) -> None:
+    def __init__(self, id_: int, pid: int, output_fd: int, variables: str | None = None) -> None:
         self.id = id_
         self.pid = pid
         self.output_fd = output_fd
+        self.variables = variables
 
 
 class Agent:
@@ -48,6 +53,7 @@ class Agent:
         self._decoder = FrameDecoder()
         self._selector = selectors.PollSelector()
         self._command: Command | None = None
+        self._interpreter: Interpreter | None = None
         self._upload: files.Upload | None = None
 
     def serve(self) -> None:
@@ -57,6 +63,8 @@ class Agent:
         signal.signal(signal.SIGCHLD, _ignore)
         self._selector.register(self._control_fd, selectors.EVENT_READ, self._receive)
         self._selector.register(woken, selectors.EVENT_READ, lambda: self._bury(woken))
+        if os.access(_WAY_OUT, os.F_OK):  # the host put it there before anything else ran
+            importlib.import_module(_BRIDGE).Bridge(self._selector).open()
         self._send({"ready": True})
         _warm_up()
         while True:
@@ -78,11 +86,11 @@ class Agent:
     def _handle(self, header: "dict[str, Any]", payload: bytes) -> None:
         request = header["id"]
         match header["op"]:
-            case "shell" | "python":
+            case "shell" | "python" | "keep":
                 self._start(request, header["op"], payload)
             case "kill":
                 if self._command and self._command.id == request:
-                    self._finish(None)
+                    self._finish({})
             case operation:
                 try:
                     self._answer(request, operation, header, payload)
@@ -105,6 +113,8 @@ class Agent:
         elif operation == "list":
             entries = files.listing(path, header["max"])
             self._send({"id": request}, json.dumps(entries).encode())
+        elif operation == "room":
+            self._send({"id": request}, json.dumps(room.left()).encode())
         else:
             raise ValueError(f"there is no operation {operation}")
 
@@ -132,13 +142,52 @@ class Agent:
 
     def _start(self, request: int, kind: str, text: bytes) -> None:
         try:
-            pid, output_fd = self._starter.start(kind, text)
+            if kind == "keep":
+                command = self._ask_interpreter(request, text)
+            else:
+                command = Command(request, *self._starter.start(kind, text))
         except (OSError, ValueError) as error:
             self._send({"id": request, "out": True}, f"the sandbox cannot start this: {error}\n".encode())
-            self._send({"id": request, "exit": commands.CANNOT_START})
+            gone = {"variables": "gone"} if kind == "keep" else {}
+            self._send({"id": request, "exit": commands.CANNOT_START, **gone})
             return
-        self._command = Command(request, pid, output_fd)
-        self._selector.register(output_fd, selectors.EVENT_READ, lambda: self._forward(output_fd))
+        self._command = command
+        self._selector.register(command.output_fd, selectors.EVENT_READ, lambda: self._forward(command.output_fd))
+
+    def _ask_interpreter(self, request: int, text: bytes) -> Command:
+        """Run a program in the interpreter that lasts; in a new one where there is none, or it takes nothing."""
+        variables = "kept"
+        if self._interpreter:
+            try:
+                self._interpreter.ask(text)
+            except OSError:
+                self._end_interpreter()
+        if self._interpreter is None:
+            variables = "new"
+            self._interpreter = self._starter.start_interpreter()
+            try:
+                self._interpreter.ask(text)
+            except OSError:
+                self._end_interpreter()
+                raise
+        self._selector.register(self._interpreter.answers_fd, selectors.EVENT_READ, self._hear)
+        return Command(request, self._interpreter.pid, self._interpreter.output_fd, variables)
+
+    def _end_interpreter(self) -> None:
+        self._forget(commands.sweep())
+
+    def _hear(self) -> None:
+        """The interpreter that lasts says something: that its program has ended, or it is not to be used any more."""
+        if not (self._interpreter and self._command and self._command.variables):
+            return
+        try:
+            code = self._interpreter.answer()
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            self._finish({})
+        else:
+            self._finish({}, code)
 
     def _forward(self, output_fd: int) -> None:
         # A command may have ended, and its pipe been closed, earlier in the same round of events.
@@ -168,22 +217,41 @@ class Agent:
     def _bury(self, woken: int) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(woken, 512)
-        status = commands.reap(self._command.pid if self._command else None)
-        if status is not None:
-            self._finish(status)
+        buried = commands.reap()
+        if self._command and self._command.pid in buried:
+            self._finish(buried)
+        else:
+            self._forget(buried)
 
-    def _finish(self, status: int | None) -> None:
-        """End the command with all that it started, and report it. `status` is None where it still runs."""
+    def _finish(self, buried: "dict[int, int]", code: int | None = None) -> None:
+        """End the command with all that it started, and report it. `buried` are the processes that have ended already.
+
+        `code` is what the interpreter that lasts says of its program: then it lives on.
+        """
         command = self._command
         if command is None:
             return
-        swept = commands.sweep(command.pid)
+        lasting = self._interpreter
+        spares = lasting and lasting.pid not in buried and (command.variables is None or code is not None)
+        buried = {**buried, **commands.sweep(lasting.pid if lasting and spares else None)}
         self._command = None
-        if command.output_fd in self._selector.get_map():
-            self._selector.unregister(command.output_fd)
+        for fd in (command.output_fd, *((lasting.answers_fd,) if lasting else ())):
+            if fd in self._selector.get_map():
+                self._selector.unregister(fd)
         self._drain(command)
-        os.close(command.output_fd)
-        self._send({"id": command.id, "exit": os.waitstatus_to_exitcode(status if status is not None else swept or 0)})
+        if command.variables is None:
+            os.close(command.output_fd)
+        self._forget(buried)
+        if code is None:
+            code = os.waitstatus_to_exitcode(buried.get(command.pid, 0))
+        variables = {"variables": command.variables if self._interpreter else "gone"} if command.variables else {}
+        self._send({"id": command.id, "exit": code, **variables})
+
+    def _forget(self, buried: "dict[int, int]") -> None:
+        """Let go of the interpreter that lasts, where it is among them."""
+        if self._interpreter and self._interpreter.pid in buried:
+            self._interpreter.close()
+            self._interpreter = None
 
 
 def _reason(error: Exception, path: str) -> str:
@@ -223,12 +291,13 @@ def main(answers_fd: int = 0) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.dont_write_bytecode = True
     os.chdir(files.WORKSPACE)
-    source: bytes | None = None
+    program: commands.Program | None = None
     try:
         Agent(control_fd, answers_fd, starter).serve()
-    except commands.Program as program:
-        source = program.source
+    except commands.Program as raised:
+        # Without where it was raised, which would keep the agent's objects alive in the program.
+        program = raised.with_traceback(None)
     except (FrameError, OSError):
         pass  # the host is gone, or is no host of ours
-    if source is not None:
-        importlib.import_module(_PROGRAM).run(source)
+    if program is not None:
+        getattr(importlib.import_module(_PROGRAM), program.run)(*program.arguments)

@@ -8,7 +8,19 @@ from typer.testing import CliRunner
 
 from cluster.cli import app
 
-COMMANDS = ("up", "down", "status", "doctor", "chat", "verify", "drain-node", "deploy", "sandbox", "env")
+COMMANDS = (
+    "up",
+    "down",
+    "status",
+    "doctor",
+    "chat",
+    "verify",
+    "drain-node",
+    "deploy",
+    "sandbox",
+    "env",
+    "model-server",
+)
 runner = CliRunner()
 
 

@@ -52,8 +52,15 @@ def test_a_sandbox_that_will_do(greenroom):
     assert result.exit_code == 0
     assert "docker: level container" in result.output
     assert "limits: cpu, memory" in result.output
+    assert "egress: none" in result.output
     assert "look closer" in result.output
     assert seen == ["docker"]
+
+
+def test_what_it_may_reach_is_said(greenroom):
+    found = Capability("docker", Level.CONTAINER, frozenset({"memory"}), egress=("pypi.org", "*.example.org"))
+    result, _ = greenroom(found, "probe")
+    assert "egress: pypi.org, *.example.org" in result.output
 
 
 def test_a_sandbox_that_will_not_do(greenroom, monkeypatch):

@@ -205,6 +205,7 @@ async def test_models_bill_and_nothing_else():
             "calls": 0,
             "answered": 0,
             "disconnects": 0,
+            "faults": 0,
             "prompt_tokens": 0,
             "completion_tokens": 0,
             "cost_usd": "0",

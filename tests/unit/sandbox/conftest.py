@@ -19,6 +19,7 @@ class FakeSandbox:
     lost: bool = False
     destroyed: bool = False
     verdict: str = "ok"
+    session_id: str | None = None
 
     def _check(self):
         if self.lost or self.destroyed:
@@ -29,7 +30,7 @@ class FakeSandbox:
         self.commands.append(command)
         return ExecResult(self.verdict, 0, f"sandbox {self.number}")
 
-    async def python(self, code, *, timeout_s, on_output=None):
+    async def python(self, code, *, timeout_s, on_output=None, keep=False):
         return await self.shell(code, timeout_s=timeout_s)
 
     async def read(self, path, *, offset=0, max_bytes):
@@ -49,6 +50,10 @@ class FakeSandbox:
     async def list(self, path=".", *, max_entries=1000):
         self._check()
         return tuple(FileInfo(name, len(data)) for name, data in self.files.items())
+
+    def assign(self, session_id):
+        assert self.session_id is None
+        self.session_id = session_id
 
     async def destroy(self):
         self.destroyed = True

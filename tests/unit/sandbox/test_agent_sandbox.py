@@ -10,6 +10,7 @@ from actors.sandbox import agent_sandbox
 from actors.sandbox.agent_sandbox import AgentSandbox
 from actors.sandbox.base import Limits
 from actors.sandbox.channel import AgentChannel
+from actors.sandbox.counts import Counts
 from actors.sandbox.inside.frames import FrameDecoder, encode
 
 
@@ -37,14 +38,21 @@ class Agent:
 
 
 class Enclosure:
-    """Counts of the kernel, as a test sets them."""
+    """Counts of the kernel, as a test sets them: before and after each command. `full` is None where nobody can see."""
 
     def __init__(self):
-        self.counts = [0]
+        self.before = self.after = Counts()
+        self.full = False
         self.ended = 0
 
-    def oom_kills(self):
-        return self.counts.pop(0) if len(self.counts) > 1 else self.counts[0]
+    def begin(self):
+        return self.before
+
+    def counts(self):
+        return self.after
+
+    def is_full(self):
+        return self.full
 
     def end(self):
         self.ended += 1
@@ -74,9 +82,72 @@ async def test_verdict_by_exit_code(sandbox, agent, code, verdict, exit_code):
 
 async def test_memory_is_judged_by_the_kernels_count(sandbox, agent, enclosure):
     agent.replies["shell"] = [({"exit": 0}, b"")]
-    enclosure.counts = [2, 3]
+    enclosure.before, enclosure.after = Counts(oom_kills=2), Counts(oom_kills=3)
     assert (await sandbox.shell("x", timeout_s=5)).verdict == "oom"
+    enclosure.before = enclosure.after
     assert (await sandbox.shell("x", timeout_s=5)).verdict == "ok"
+
+
+@pytest.mark.parametrize(("code", "verdict"), [(0, "ok"), (1, "pids")])
+async def test_processes_are_judged_by_the_kernels_count(sandbox, agent, enclosure, code, verdict):
+    """A program that was refused a process, and ended well, has found another way."""
+    agent.replies["shell"] = [({"exit": code}, b"")]
+    enclosure.after = Counts(forks_refused=1)
+    assert (await sandbox.shell("x", timeout_s=5)).verdict == verdict
+
+
+@pytest.mark.parametrize(("code", "verdict"), [(0, "ok"), (1, "disk")])
+async def test_room_is_judged_from_outside(sandbox, agent, enclosure, code, verdict):
+    agent.replies["shell"] = [({"exit": code}, b"")]
+    enclosure.full = True
+    assert (await sandbox.shell("x", timeout_s=5)).verdict == verdict
+    assert agent.heard == ["shell"]
+
+
+@pytest.mark.parametrize(
+    ("room", "verdict"),
+    [
+        (b"[[0, 100, 50], [9000000, 100, 50]]", "disk"),
+        (b"[[9000000, 100, 0]]", "disk"),
+        (b"[[9000000, 0, 0]]", "nonzero"),  # nothing bounds its inodes
+        (b"[]", "nonzero"),
+    ],
+)
+async def test_where_room_cannot_be_seen_from_outside_the_agent_is_asked(sandbox, agent, enclosure, room, verdict):
+    agent.replies["shell"] = [({"exit": 1}, b"")]
+    agent.replies["room"] = [({}, room)]
+    enclosure.full = None
+    assert (await sandbox.shell("x", timeout_s=5)).verdict == verdict
+
+
+async def test_nonsense_about_room_ends_the_sandbox_and_not_the_call(sandbox, agent, enclosure):
+    agent.replies["shell"] = [({"exit": 1}, b"")]
+    agent.replies["room"] = [({}, b"[1]")]
+    enclosure.full = None
+    assert (await sandbox.shell("x", timeout_s=5)).verdict == "nonzero"
+    with pytest.raises(SandboxUnavailable):
+        await sandbox.shell("x", timeout_s=5)
+
+
+async def test_what_a_command_took_is_the_kernels_figure(sandbox, agent, enclosure):
+    agent.replies["shell"] = [({"out": True}, b"x" * 150), ({"exit": 0}, b"")]
+    enclosure.before = Counts(cpu_s=1.5, peak_memory_bytes=1)
+    enclosure.after = Counts(cpu_s=1.75, peak_memory_bytes=4096)
+    result = await sandbox.shell("x", timeout_s=5)
+    assert (result.cpu_s, result.peak_memory_bytes, result.output_bytes) == (0.25, 4096, 150)
+
+
+@pytest.mark.parametrize("variables", ["new", "kept", "gone"])
+async def test_what_became_of_variables_is_passed_on(sandbox, agent, variables):
+    agent.replies["keep"] = [({"exit": 0, "variables": variables}, b"")]
+    assert (await sandbox.python("x", timeout_s=5, keep=True)).variables == variables
+    agent.replies["python"] = [({"exit": 0}, b"")]
+    assert (await sandbox.python("x", timeout_s=5)).variables is None
+
+
+async def test_variables_that_are_none_of_these_are_a_lost_sandbox(sandbox, agent):
+    agent.replies["keep"] = [({"exit": 0, "variables": "yes"}, b"")]
+    assert (await sandbox.python("x", timeout_s=5, keep=True)).verdict == "sandbox_lost"
 
 
 async def test_timeout_is_judged_by_the_hosts_clock(sandbox, agent):

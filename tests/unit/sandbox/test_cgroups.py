@@ -8,6 +8,7 @@ import pytest
 
 from actors.sandbox.base import Limits
 from actors.sandbox.cgroups import ControlGroup, ControlGroups, Surroundings, find_control_groups, group_of
+from actors.sandbox.counts import Counters, Counts
 
 LIMITS = Limits(memory_bytes=1 << 28, cpus=0.5, pids=64)
 
@@ -76,9 +77,12 @@ def test_version_2_as_root_uses_the_top(unified):
 
 def test_version_2_counts_what_memory_ended(unified):
     group = find_control_groups(unified[0]).create(LIMITS)
-    assert group.oom_kills() == 0
+    assert group.counters.read() == Counts()
     (group.folders[0] / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n")
-    assert group.oom_kills() == 2
+    (group.folders[0] / "pids.events").write_text("max 4\n")
+    (group.folders[0] / "cpu.stat").write_text("usage_usec 1500000\nuser_usec 1\n")
+    (group.folders[0] / "memory.peak").write_text("4096\n")
+    assert group.counters.read() == Counts(oom_kills=2, forks_refused=4, cpu_s=1.5, peak_memory_bytes=4096)
 
 
 def test_version_2_moves_processes_out_of_the_way(unified, monkeypatch):
@@ -135,7 +139,10 @@ def test_version_1_stays_below_its_own_groups(split):
     assert written(cpu) == {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "150000"}
 
     (memory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n")
-    assert group.oom_kills() == 5
+    (pids / "pids.events").write_text("max 1\n")
+    (cpu / "cpuacct.usage").write_text("250000000\n")
+    (memory / "memory.max_usage_in_bytes").write_text("8192\n")
+    assert group.counters.read() == Counts(oom_kills=5, forks_refused=1, cpu_s=0.25, peak_memory_bytes=8192)
 
 
 def test_version_1_limits_swap_where_it_is_counted(split, monkeypatch):
@@ -191,7 +198,7 @@ def test_remove_tells_whether_all_is_gone(tmp_path):
     one.mkdir()
     two.mkdir()
     (two / "still").mkdir()
-    group = ControlGroup((one, two), None)
+    group = ControlGroup((one, two), Counters(2, {}))
 
     assert not group.remove()
     (two / "still").rmdir()
@@ -210,6 +217,6 @@ def test_a_group_that_somebody_else_made_is_found_by_its_name(split, unified, li
     told = line.format(id="abc123")
     monkeypatch.setattr(Path, "read_text", lambda p, *a: told if str(p) == "/proc/7/cgroup" else read_text(p, *a))
 
-    assert group_of(7, "abc123", surroundings).oom_kills() == 2
+    assert group_of(7, "abc123", surroundings).counters.read().oom_kills == 2
     assert group_of(7, "another", surroundings) is None  # the number is that of a process somewhere else
     assert group_of(8, "abc123", surroundings) is None

@@ -12,6 +12,7 @@ from actors.core.errors import SandboxUnavailable
 from actors.sandbox.base import Limits, Missing
 from actors.sandbox.docker import DockerBackend
 from actors.sandbox.docker_engine import DockerEngine, EngineError, EngineFacts
+from actors.sandbox.ground import Ground
 
 FACTS = EngineFacts("28.0", remaps_users=False, limits=frozenset({"memory"}), missing=())
 
@@ -20,7 +21,7 @@ FACTS = EngineFacts("28.0", remaps_users=False, limits=frozenset({"memory"}), mi
 async def backend(tmp_path, monkeypatch):
     made = DockerBackend(tmp_path)
     engine = SimpleNamespace(close=lambda: None)
-    made._ground = SimpleNamespace(engine=engine, facts=FACTS)
+    made._ground = Ground(lambda: SimpleNamespace(engine=engine, facts=FACTS))
     yield made
     await made.aclose()
 

@@ -33,6 +33,13 @@ async def test_session_keeps_one_and_sessions_share_none(host, backend):
     assert len(backend.made) == 2
 
 
+async def test_a_sandbox_is_told_whose_it_is_and_never_again(host, backend):
+    await host.write("a", "f", b"1")
+    await host.write("a", "f", b"2")
+    await host.write("b", "f", b"3")
+    assert [sandbox.session_id for sandbox in backend.made] == ["a", "b"]
+
+
 async def test_first_calls_at_once_make_one(host, backend, until):
     backend.gate.clear()
     async with asyncio.TaskGroup() as group:

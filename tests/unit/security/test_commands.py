@@ -125,13 +125,52 @@ def test_a_pattern_is_found_in_what_quotes_put_together():
         "rm -rf x",
         "sudo ls",
         "chmod 777 x",
-        "ls > /dev/null",
+        "ls &> /dev/null",
         "cat x | bash",
         "python3 -c 'eval (1)'",
         "node -e 'exec(1)'",
     ],
 )
 def test_the_patterns_of_the_security_section_are_blocked_from_the_start(command):
+    refusal = judge(command, DEFAULT).refusal
+    assert refusal is not None
+    assert refusal.rule == "blocked_patterns"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ls > /dev/null",
+        "ls >/dev/null",
+        "ls 2>/dev/null",
+        "ls 2> /dev/null | wc -l",
+        "find / -name x 2>/dev/null; echo done",
+        "grep -q x f >/dev/null && echo yes",
+        "cat < /dev/null",
+        "ls x 2>&1",
+        "ls 2>/dev/null; ls >/dev/null",
+    ],
+)
+def test_one_stream_may_be_thrown_away(command):
+    assert judge(command, DEFAULT).refusal is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ls >/dev/null 2>&1",
+        "ls > /dev/null 2>& 1",
+        "ls >>/dev/null 2>>/dev/null",
+        "ls 1>/dev/null 2>/dev/null",
+        "ls 2>/dev/null >/dev/null",
+        "ls 2> /dev/null 1>&2",
+        "ls >&/dev/null",
+        "ls &>>/dev/null",
+        "nohup ls > /dev/null 2>&1 &",
+        "ls | grep x >/dev/null 2>&1 || touch f",
+    ],
+)
+def test_a_command_that_says_nothing_at_all_is_blocked(command):
     refusal = judge(command, DEFAULT).refusal
     assert refusal is not None
     assert refusal.rule == "blocked_patterns"

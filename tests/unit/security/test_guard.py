@@ -64,7 +64,7 @@ async def test_a_command_that_is_allowed_is_audited_before_and_after(audit, guar
 
 @pytest.mark.parametrize(
     ("command", "rule"),
-    [("rm x", "allowed_commands"), ("$x", "not_understood"), ("ls > /dev/null", "blocked_patterns")],
+    [("rm x", "allowed_commands"), ("$x", "not_understood"), ("ls &> /dev/null", "blocked_patterns")],
 )
 async def test_a_command_that_is_refused_reaches_no_sandbox(audit, guarded, command, rule):
     sandboxes = FakeSandboxes()

@@ -83,6 +83,14 @@ async def test_without_sandboxes_messages_can_still_be_accepted(checked, status,
 
 
 @pytest.mark.parametrize(
+    ("domains", "said"), [((), "egress: none"), (("pypi.org", "*.a.org"), "egress: pypi.org, *.a.org")]
+)
+async def test_what_sandboxes_may_reach_is_said(checked, domains, said):
+    status = SandboxStatus(Capability("bubblewrap", Level.NAMESPACE, egress=domains))
+    assert said in (await checked("sandbox", sandboxes=Answers(status))).message
+
+
+@pytest.mark.parametrize(
     ("status", "expected"),
     [
         (FleetStatus({"session:0": 3}, (), 3), "healthy"),

@@ -127,6 +127,45 @@ async def test_otherwise_it_does_not(source, sandboxes, include):
     assert await sandboxes.list(fork["id"]) == ()
 
 
+async def test_of_two_sources_at_once_under_one_key_one_fills_the_workspace(make_edge):
+    sandboxes = Copies()
+    edge = await make_edge(sandboxes=sandboxes)
+    sources = [(await edge.say("Hi"))["session_id"] for _ in range(2)]
+
+    async with asyncio.TaskGroup() as group:
+        asked = {
+            source: group.create_task(
+                edge.http.post(f"/api/v1/sessions/{source}/fork", json={"include": ["workspace"]}, headers=KEY)
+            )
+            for source in sources
+        }
+        await sandboxes.begun.wait()
+        refused = [asked[source] for source in sources if source not in sandboxes.sources]
+        assert refused, "both workspaces are copied into one"
+        await asyncio.wait(refused, timeout=10)
+        sandboxes.go_on.set()
+
+    assert len(sandboxes.sources) == 1
+    codes = {source: task.result().status_code for source, task in asked.items()}
+    assert codes == {source: 201 if source in sandboxes.sources else 422 for source in sources}
+
+
+class Copies(FakeSandboxes):
+    """Copies when it is told to go on, and knows from where."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def copy(self, source: str, target: str):
+        self.sources.append(source)
+        self.begun.set()
+        await self.go_on.wait()
+        return await super().copy(source, target)
+
+
 async def test_a_session_without_a_workspace_has_none_to_copy(edge):
     session = (await edge.say("Hi"))["session_id"]
 

@@ -18,7 +18,7 @@ from actors.core.errors import (
 from actors.core.events import Event, SessionCreated
 from actors.llm.base import Answer, ModelRequest, TextDelta
 from actors.memory.base import Memory
-from actors.sandbox.base import ExecResult, WorkspaceError
+from actors.sandbox.base import CopyResult, ExecResult, WorkspaceError
 from actors.testing import FakeClock, ScriptedLLM, says
 from actors.testing.faults import Faults, FaultyJournal, FaultyLLM, FaultyMemories, FaultySandboxes, Kind
 from actors.testing.memories import DictMemories
@@ -337,10 +337,13 @@ async def test_sandboxes_without_faults_are_the_sandboxes():
     assert (await sandboxes.read("sess_1", "a.txt", max_bytes=10)).data == b"data"
     assert [info.path for info in await sandboxes.list("sess_1")] == ["a.txt"]
     assert (await sandboxes.status()).leased == 1
+    assert await sandboxes.holds("sess_1")
+    assert await sandboxes.copy("sess_1", "sess_2") == CopyResult(1, 4)
     await sandboxes.interrupt("sess_1")
     assert inner.interrupted == ["sess_1"]
     await sandboxes.release("sess_1")
-    assert (await sandboxes.status()).leased == 0
+    assert not await sandboxes.holds("sess_1")
+    assert (await sandboxes.read("sess_2", "a.txt", max_bytes=10)).data == b"data"
 
 
 @pytest.mark.parametrize(("kind", "ran"), [("before", False), ("after", True)])
@@ -366,6 +369,10 @@ async def test_a_sandbox_that_is_lost_takes_its_workspace_with_it():
         await inner.read("sess_1", "a.txt", max_bytes=10)
     with pytest.raises(SandboxUnavailable, match="lost"):
         await sandboxes.list("sess_1")
+    await inner.write("sess_1", "a.txt", b"data")
+    with pytest.raises(SandboxUnavailable, match="lost in copy"):
+        await sandboxes.copy("sess_1", "sess_2")
+    assert not await inner.holds("sess_1")
 
 
 async def test_what_tools_say_of_a_wrong_path_is_no_fault():

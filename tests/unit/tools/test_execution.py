@@ -19,7 +19,7 @@ async def test_output_is_told_and_streamed(make_context, streamed):
     context = make_context(FakeSandboxes({"print(6*7)": ExecResult("ok", 0, "42\n", wall_s=0.01234)}))
     result = await PYTHON.run(context, '{"code": "print(6*7)"}')
     assert (result.content, result.error) == ("42", None)
-    assert result.data == {"verdict": "ok", "exit_code": 0, "wall_s": 0.012, "truncated": False}
+    assert result.data == {"verdict": "ok", "exit_code": 0, "wall_s": 0.012, "truncated": False, "output_bytes": 0}
     assert streamed == ["42\n"]
 
 
@@ -41,6 +41,14 @@ async def test_silence_is_told(make_context):
         (
             ExecResult("oom", 137, ""),
             "(no output)\n[Killed: it used more than 512 MB of memory. Process the data in parts.]",
+        ),
+        (
+            ExecResult("pids", 1, "no more\n"),
+            "no more\n[It could not start another process: 64 may run at once. Start fewer at a time.]",
+        ),
+        (
+            ExecResult("disk", 1, "No space left\n"),
+            "No space left\n[The workspace (256 MB) or /tmp (64 MB) was full. Remove files, or write less.]",
         ),
         (
             ExecResult("output_limit", None, "yyy", truncated=True),
@@ -77,6 +85,42 @@ async def test_a_bad_end_is_told_in_words(make_context, tool, arguments, result,
     assert told.data["verdict"] == result.verdict
     assert told.data["exit_code"] == result.exit_code
     assert told.data["truncated"] == result.truncated
+
+
+async def test_what_it_took_is_for_people_and_programs(make_context):
+    taken = ExecResult("ok", 0, "", output_bytes=3, cpu_s=0.12345, peak_memory_bytes=4096)
+    result = await SHELL.run(make_context(FakeSandboxes({"x": taken})), '{"command": "x"}')
+    assert result.content == "(no output)"
+    assert {name: result.data[name] for name in ("output_bytes", "cpu_s", "peak_memory_bytes")} == {
+        "output_bytes": 3,
+        "cpu_s": 0.123,
+        "peak_memory_bytes": 4096,
+    }
+
+
+@pytest.mark.parametrize(
+    ("result", "content"),
+    [
+        (
+            ExecResult("ok", 0, "1\n", variables="new"),
+            "1\n[This is a new interpreter: nothing of earlier calls is in it.]",
+        ),
+        (ExecResult("ok", 0, "1\n", variables="kept"), "1"),
+        (
+            ExecResult("oom", 137, "", variables="gone"),
+            (
+                "(no output)\n[Killed: it used more than 512 MB of memory. Process the data in parts.]\n"
+                "[The interpreter ended, and its variables are gone.]"
+            ),
+        ),
+    ],
+)
+async def test_what_became_of_variables_is_told(make_context, result, content):
+    sandboxes = FakeSandboxes({"x": result})
+    told = await PYTHON.run(make_context(sandboxes), '{"code": "x", "keep": true}')
+    assert told.content == content
+    assert told.data["variables"] == result.variables
+    assert sandboxes.runs[0].keep
 
 
 @pytest.mark.parametrize(("left_s", "expected_s"), [(7.0, 7.0), (10_000.0, 300.0)])

@@ -17,11 +17,20 @@ EXPECTED = (
     ToolSpec(
         "run_python",
         "Run a Python program in this session's sandbox and get what it printed (stdout and stderr together). "
-        "Every call is a fresh interpreter: variables do not stay. It starts in the workspace folder, where files "
+        "Every call is a fresh interpreter, unless you set `keep`. It starts in the workspace folder, where files "
         "stay from call to call while the session is active. There is no network, so nothing can be downloaded or "
         "installed; the standard library is there. Standard input is empty. " + LIMITS,
         object_schema(
-            {"code": {"description": "The program's source. Print what you want to see.", "type": "string"}}, "code"
+            {
+                "code": {"description": "The program's source. Print what you want to see.", "type": "string"},
+                "keep": {
+                    "default": False,
+                    "description": "Run it in an interpreter that lasts, where variables stay for the next call that "
+                    "sets `keep`. They are gone when it exits or is stopped.",
+                    "type": "boolean",
+                },
+            },
+            "code",
         ),
     ),
     ToolSpec(

@@ -5,11 +5,13 @@ import sys
 
 import pytest
 
-from actors.core.errors import SandboxUnavailable
+from actors.core.errors import SandboxUnavailable, StoreUnavailable
 from actors.core.settings import Settings
 from actors.sandbox.base import Capability, Level, Limits
 from actors.sandbox.bubblewrap import BubblewrapBackend
 from actors.sandbox.docker import DockerBackend
+from actors.sandbox.egress_base import Attempt
+from actors.sandbox.egress_rules import EgressRules
 from actors.sandbox.first_fit import FirstFitBackend
 from actors.wiring import sandbox as wiring
 
@@ -28,6 +30,45 @@ async def test_the_settings_choose(settings, kind, tmp_path):
     backend = wiring.sandbox_backend(Settings(sandbox_cache=tmp_path, **settings))
     assert isinstance(backend, kind)
     await backend.aclose()
+
+
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "docker"])
+async def test_without_domains_there_is_nothing_that_could_let_anything_out(sandbox, tmp_path):
+    closed = wiring.sandbox_backend(Settings(sandbox_cache=tmp_path, sandbox=sandbox, sandbox_egress_ports=[80]))
+    opened = wiring.sandbox_backend(
+        Settings(
+            sandbox_cache=tmp_path,
+            sandbox=sandbox,
+            sandbox_egress_domains=["pypi.org"],
+            sandbox_egress_networks=["10.1.0.0/16"],
+            sandbox_egress_mb=2,
+            sandbox_egress_connections=3,
+        )
+    )
+    assert closed._egress is None
+    assert opened._egress.rules == EgressRules.of(["pypi.org"], [443, 80], ["10.1.0.0/16"])
+    assert (opened._egress._desk.limits.total_bytes, opened._egress._desk.limits.connections) == (2 << 20, 3)
+    with pytest.raises(StoreUnavailable):
+        await opened._egress._desk.log.record("s", Attempt("pypi.org", 443, "allowed"))
+    await closed.aclose()
+    await opened.aclose()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sandbox_egress_domains": ["*"]},
+        {"sandbox_egress_domains": ["10.0.0.1"]},
+        {"sandbox_egress_domains": ["https://pypi.org"]},
+        {"sandbox_egress_domains": ["a.*.org"]},
+        {"sandbox_egress_networks": ["10.0.0.1/8"]},
+        {"sandbox_egress_networks": ["everything"]},
+        {"sandbox_egress_connections": 65},
+    ],
+)
+def test_rules_that_say_nothing_clear_are_refused(settings):
+    with pytest.raises(ValueError, match="sandbox_egress"):
+        Settings(**settings)
 
 
 async def test_isolation_that_is_too_weak_is_refused_with_what_would_mend_it(monkeypatch, tmp_path):
