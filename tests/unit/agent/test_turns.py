@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from actors.agent.tables import SESSIONS
 from actors.core.errors import ModelRefused, ModelUnavailable, SessionNotFound
 from actors.core.events import MessageCompleted, TurnCompleted, TurnFailed, UsageUpdated
 from actors.core.messages import AssistantMessage, SystemMessage, ToolMessage, UserMessage
-from actors.llm.base import Answer, Resending, Retrying, TextDelta
+from actors.llm.base import Answer, Began, Resending, Retrying, TextDelta
 from actors.testing import ScriptedLLM, calls, says
 from actors.testing.llm import Script
 from actors.testing.sandboxes import FakeSandboxes
@@ -169,6 +169,37 @@ async def test_the_last_attempt_that_was_never_billed_costs_nothing(world: Any) 
     result = await chat(world.host(ScriptedLLM([script])), world.submit())
     assert (result.status, result.spent.cost_micros, result.spent.cost_known) == ("failed", 0, True)
     assert [(a.state, a.cost_source) for a in await world.attempts()] == [("settled", "free")] * 2
+
+
+async def test_a_call_that_a_breaker_refuses_was_not_sent(world: Any) -> None:
+    refused = ModelUnavailable("left alone", cause="breaker_open", retry_after_s=5, not_sent=True, free=True)
+    result = await chat(world.host(ScriptedLLM([[refused]])), world.submit())
+    assert (result.status, result.spent.cost_micros, result.spent.cost_known) == ("failed", 0, True)
+    assert [(a.outcome, a.cost_source) for a in await world.attempts()] == [("not_sent", "free")]
+
+
+class Reached(asyncio.Event):
+    """A step that never ends, and says when a script has come to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = asyncio.Event()
+
+    async def wait(self) -> Literal[True]:
+        self.reached.set()
+        return await super().wait()
+
+
+async def test_a_call_that_is_cancelled_can_be_looked_up(world: Any) -> None:
+    step = Reached()
+    host = world.host(ScriptedLLM([[Began("gen-1"), TextDelta("I"), step]]))
+    command = world.submit()
+    await host.submit(command)
+    await step.reached.wait()
+    await host.cancel("sess_1", "user_1", command.turn_id)
+    [attempt] = await world.attempts()
+    assert (attempt.outcome, attempt.cost_source) == ("cancelled", "unknown")
+    assert attempt.details["generation_id"] == "gen-1"
 
 
 async def test_a_refusal_amid_an_answer_is_not_taken_for_free(world: Any) -> None:
