@@ -105,8 +105,10 @@ class SandboxActor:
         with bound(fence):
             return await sandboxes.list(session_id, path, max_entries=max_entries)
 
-    async def remove(self, session_id: str, path: str, *, recursive: bool) -> None:
-        await (await self._sandboxes.get()).remove(session_id, path, recursive=recursive)
+    async def remove(self, session_id: str, path: str, *, recursive: bool, fence: Fence) -> None:
+        sandboxes = await self._sandboxes.get()
+        with bound(fence):
+            await sandboxes.remove(session_id, path, recursive=recursive)
 
     async def holds(self, session_id: str) -> bool:
         return await (await self._sandboxes.get()).holds(session_id)

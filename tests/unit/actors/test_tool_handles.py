@@ -1,13 +1,16 @@
 """Where a session's sandbox is, as processes know it that the session visits in turn."""
 
 import asyncio
+import inspect
 
 import pytest
 
 from actors import tool_handles
 from actors.core.errors import LeaseEnded, SandboxLost, SandboxUnavailable
 from actors.ray_errors import ActorGone
+from actors.sandbox.base import Sandboxes
 from actors.sandbox.fence import Fence, bound
+from actors.sandbox_actor import SandboxActor
 from actors.tool_handles import RemoteSandboxes
 
 
@@ -192,3 +195,12 @@ async def test_who_gives_up_waiting_for_a_place_says_so(machines, until):
     await asyncio.wait({call})
 
     assert len(actor.stopped) == 1
+
+
+def test_what_is_called_for_a_lease_is_fenced_in_the_actor():
+    """Every file operation is; commands go through `run`, and the others ask for no sandbox of the session's own."""
+    methods = {name for name in vars(Sandboxes) if not name.startswith("_")}
+    files = methods - {"shell", "python", "holds", "copy", "interrupt", "release", "status"}
+    actor = SandboxActor.__ray_metadata__.modified_class
+    assert "write" in files
+    assert [name for name in sorted(files) if "fence" not in inspect.signature(getattr(actor, name)).parameters] == []
