@@ -140,7 +140,7 @@ class RemoteSandboxes:
         if holder is None and not await self._all():
             return CopyResult()
         if holder is None:
-            holder = await self._home(target)  # what is kept of it can be fetched anywhere
+            holder = await self._choose(target)  # what is kept of it can be fetched anywhere
         for session_id in (source, target):
             self._settle(session_id, holder)
         return await self._ask(holder, "copy", source, target)

@@ -60,7 +60,8 @@ for folder, folders, names in sorted(os.walk(b"/workspace")):
         what = os.readlink(path) if os.path.islink(path) else b""
         if os.path.isfile(path) and not what and os.access(path, os.R_OK):
             what = hashlib.sha256(open(path, "rb").read()).hexdigest().encode()
-        print(path, oct(info.st_mode), int(info.st_mtime), what)
+        time = 0 if os.path.islink(path) else int(info.st_mtime)  # a link's own is not kept
+        print(path, oct(info.st_mode), time, what)
 """
 
 
