@@ -56,15 +56,15 @@ async def _measure(name: str, url: str, redis_url: str) -> dict[str, dict[str, f
 
         insert_ms, ping_ms = await _times(insert), await _times(ping)
         bare = {"bare_insert_p50_ms": insert_ms[0], "bare_redis_p50_ms": ping_ms[0]}
-        return {name: await _ledger(book) | bare, f"Redis before {name}": await _ledger(fast) | bare}
+        return {of: await _ledger(ledger, of) | bare for of, ledger in ((name, book), (f"Redis before {name}", fast))}
     finally:
         await fast.aclose()
         await bare_redis.aclose()
         database.close()
 
 
-async def _ledger(ledger: Ledger) -> dict[str, float]:
-    clock, kind = SystemClock(), type(ledger).__name__
+async def _ledger(ledger: Ledger, kind: str) -> dict[str, float]:
+    clock = SystemClock()
     limits = UserLimits(hour=10**12, day=10**12, month=10**12)
     holds: list[Hold] = []
 
@@ -106,12 +106,18 @@ def _redis(folder: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [program, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
+        try:
+            deadline = time.monotonic() + 10
+            while not _answers(port):
                 assert time.monotonic() < deadline, "redis-server does not answer"
-        yield f"redis://127.0.0.1:{port}/0"
-        process.terminate()
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -162,6 +162,7 @@ async def make_edge(tmp_path: Path, empty_database: Path) -> AsyncIterator[MakeE
             sandboxes: Sandboxes | None = None,
             sessions: Callable[[SessionHost], Any] = lambda host: host,
             services: dict[str, Any] | None = None,
+            budgets: Callable[[Database], Any] = lambda _: None,
             **settings: Any,
         ) -> Edge:
             home = tmp_path / "home"
@@ -185,6 +186,7 @@ async def make_edge(tmp_path: Path, empty_database: Path) -> AsyncIterator[MakeE
                 memories=DictMemories(),
                 audit=audit,
                 clock=clock,
+                budgets=budgets(database),
             )
             stack.push_async_callback(host.drain, grace_s=0)
             keys = store.api_keys(chosen, database, clock)
