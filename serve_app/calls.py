@@ -34,17 +34,17 @@ _ERRORS: dict[str, type[GreenroomError]] = {
     error.code: error
     for error in (
         *(GreenroomError, errors.InvalidInput, errors.UnknownModel, errors.MessageTooLarge, errors.CursorExpired),
-        *(errors.IdempotencyKeyReused, errors.Unauthenticated, errors.Forbidden),
+        *(errors.IdempotencyKeyReused, errors.Unauthenticated, errors.Forbidden, errors.AccountSuspended),
         *(errors.InvalidPath, errors.FileTooLarge, errors.RangeNotSatisfiable, errors.PolicyRefusal),
         *(errors.NoSuchFile, errors.WorkspaceConflict),
         *(errors.NotFoundError, errors.SessionNotFound, errors.TurnNotFound),
         *(errors.MessageNotFound, errors.ApprovalNotFound),
         *(errors.ConflictError, errors.Fenced, errors.NotHere, errors.SessionExists, errors.SessionBusy),
-        *(errors.MessageNotWaiting, errors.ApprovalNotPending),
-        *(errors.LimitError, errors.TurnLimit, errors.AtCapacity, errors.InboxFull),
+        *(errors.MessageNotWaiting, errors.ApprovalNotPending, errors.HoldConflict),
+        *(errors.LimitError, errors.TurnLimit, errors.AtCapacity, errors.InboxFull, errors.BudgetExceeded),
         *(UnavailableError, errors.ModelUnavailable, errors.ModelProtocolError, errors.ModelRefused),
         *(errors.SandboxUnavailable, errors.SandboxLost, errors.MemoryUnavailable, errors.StoreUnavailable),
-        *(errors.SessionLost, errors.Draining),
+        *(errors.LedgerUnavailable, errors.SessionLost, errors.Draining),
     )
 }
 

@@ -541,9 +541,10 @@ async def test_a_workspace_is_seen_before_it_goes_and_a_new_one_before_anybody_u
 
     async def given_up(session_id, sandbox):
         seen.append(("given up", session_id, sandbox.number, sandbox.paused))
+        return True
 
-    monkeypatch.setattr(small, "_given", given)
-    monkeypatch.setattr(small, "_given_up", given_up)
+    monkeypatch.setattr(small._workspaces, "given", given)
+    monkeypatch.setattr(small._workspaces, "given_up", given_up)
     await small.shell("a", "x", timeout_s=1)
     await later(101)
     await small.shell("b", "x", timeout_s=1)
@@ -557,7 +558,7 @@ async def test_one_whose_workspace_could_not_be_prepared_is_given_to_nobody(smal
         raise SandboxUnavailable("the files are not to be had")
 
     with monkeypatch.context() as patched:
-        patched.setattr(small, "_given", fail)
+        patched.setattr(small._workspaces, "given", fail)
         with pytest.raises(SandboxUnavailable, match="not to be had"):
             await small.list("a")
     assert backend.made[0].destroyed
