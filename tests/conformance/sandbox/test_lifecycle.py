@@ -163,8 +163,9 @@ def spent():
 async def test_a_frozen_sandbox_uses_no_processor_and_goes_on_after(sandbox, processes, eventually, spent):
     spin = f"spin{secrets.randbelow(10**9)}"
     running = asyncio.create_task(sandbox.shell(f"exec python3 -c '{spin} = 1\nwhile True: pass'", timeout_s=60))
-    await eventually(lambda: processes(spin))
-    [pid] = processes(spin)
+    words = f"python3 -c {spin}"
+    await eventually(lambda: processes(words))
+    pid = processes(words)[0]
     await eventually(lambda: spent(pid) > 2)
 
     await sandbox.pause()
