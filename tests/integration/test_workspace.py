@@ -145,22 +145,6 @@ async def test_a_session_that_is_deleted_takes_its_command_with_it(http, session
     assert not processes("98765.5")
 
 
-async def test_a_file_that_is_too_large_is_refused_before_it_is_sent(http, key, session, served):
-    size = served.policy_max_file_mb * MIB + 1
-    request = (
-        f"PUT /api/v1/sessions/{session}/files/f HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
-        f"Content-Length: {size}\r\nExpect: 100-continue\r\n\r\n"
-    )
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-    writer.write(request.encode())
-    async with asyncio.timeout(20):
-        status = await reader.readline()
-        answer = await reader.readuntil(b"}")
-    writer.close()
-    assert b" 413 " in status
-    assert b"file_too_large" in answer
-
-
 async def test_the_python_client(served, key, session):
     async with AsyncClient(f"http://127.0.0.1:{served.port}", key) as client:
         printed: list[str] = []
