@@ -61,7 +61,7 @@ async def timed(call):
     return await call, time.monotonic() - begun
 
 
-async def test_turns_end_sessions_answer_and_new_ones_begin(http, warm, gcs):
+async def test_turns_end_sessions_answer_and_new_ones_begin(http, warm, gcs, eventually):
     known = (await chat(http, "Hi"))["session_id"]
     running = asyncio.create_task(chat(http, SLOW))
     background = (
@@ -78,8 +78,11 @@ async def test_turns_end_sessions_answer_and_new_ones_begin(http, warm, gcs):
             answer, took = await timed(chat(http, {"replies": [TOOL, {"text": "Done."}]}, known))
             assert (answer["tool_calls"][0]["content"].strip(), took < WITHOUT_HEAD_S) == ("42", True), answer
         assert (await running)["message"] == "One two three four"
-        turn = (await http.get(f"/api/v1/turns/{background['turn_id']}")).json()
-        assert turn["status"] == "completed"
+
+        async def completed():
+            return (await http.get(f"/api/v1/turns/{background['turn_id']}")).json()["status"] == "completed"
+
+        await eventually(completed, within_s=WITHOUT_HEAD_S)
         fresh = (await chat(http, "I am new, and leave."))["session_id"]
         response, took = await timed(http.delete(f"/api/v1/sessions/{fresh}"))
         assert (response.status_code, took < WITHOUT_HEAD_S) == (204, True), took

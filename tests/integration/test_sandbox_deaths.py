@@ -88,7 +88,8 @@ async def test_a_tool_that_was_running_ends_as_unknown_and_the_session_gets_anot
     assert types.count("tool.started") == 2
     assert "turn.recovering" not in types  # the session's own process has not noticed
     (after,) = [event.body for event in events if event.body.type == "tool.completed"]
-    assert (after.name, after.error, after.content) == ("run_python", None, "[]")
+    told = "[The workspace is empty because its sandbox was lost before it was kept.]"
+    assert (after.name, after.error, after.content) == ("run_python", None, f"{told}\n[]")
     assert running("54321.25") == []
     assert not [process for process in inside if lives(process)]
     assert groups(pid) == []
