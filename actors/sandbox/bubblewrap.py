@@ -5,21 +5,19 @@ root that is mapped inside may write the host's kernel settings.
 """
 
 import asyncio
-import contextlib
 import os
 import platform
 import socket
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.clock import Clock, SystemClock
 from .agent_sandbox import AgentSandbox
-from .agent_socket import connect
+from .agent_start import start_agent
 from .base import Capability, Level, Limits, Missing
-from .canary import HIDDEN, diagnose, findings, program
+from .canary import HIDDEN, findings, program
 from .cgroups import ControlGroups, Surroundings, find_control_groups
-from .channel import ChannelClosed
 from .egress import Egress, Outlet, outlet_of
 from .ground import Ground
 from .host_users import HostUsers
@@ -28,7 +26,7 @@ from .interior import CANARY_LIMITS, agent_program, check_workspace_fits, enviro
 from .jail import Jail, Launch, process_limits
 from .rootfs import CannotBuild, RootFs, default_cache, ensure_rootfs
 from .seccomp import filter_for
-from .unavailable import reported, unavailable
+from .unavailable import reported
 
 NAME = "bubblewrap"
 
@@ -79,7 +77,8 @@ class BubblewrapBackend:
         async with asyncio.TaskGroup() as group:
             for jail in jails:
                 group.create_task(asyncio.to_thread(jail.end))
-        self._starter.shutdown(wait=False)
+        # With what was being started meanwhile, which is ended there as soon as it has.
+        await asyncio.to_thread(self._starter.shutdown)
 
     async def _probe(self) -> Capability:
         ground = await self._ground.get()
@@ -95,44 +94,19 @@ class BubblewrapBackend:
         if broken:
             return Capability(NAME, Level.NONE, missing=tuple(broken))
         # The number of processes is bound by a limit of the user namespace where no control group does it.
-        limits = frozenset({"disk", "time", "output", "pids"}).union(ground.groups.places)
-        if ground.groups.freezer:
-            limits |= {"freeze"}
+        limits = frozenset({"disk", "time", "output", "pids"}) | ground.groups.limits
         missing = tuple(gap for controller, gap in ground.groups.missing.items() if controller != "pids")
         domains = self._egress.rules.domains if self._egress else ()
         return Capability(NAME, Level.NAMESPACE, limits, missing, domains)
 
     async def _create(self, ground: _Shared, limits: Limits) -> tuple[AgentSandbox, int]:
         """A ready sandbox, and the host user that it runs as."""
-        async with outlet_of(self._egress) as outlet:
-            return await self._create_with(outlet, ground, limits)
-
-    async def _create_with(self, outlet: Outlet | None, ground: _Shared, limits: Limits) -> tuple[AgentSandbox, int]:
         self._jails = {jail for jail in self._jails if not jail.ended}
-        try:
-            ours, theirs = socket.socketpair()
-        except OSError as error:
-            raise unavailable(diagnose(f"launcher: {error}")) from error
-        starting = self._starter.submit(self._start, ground, limits, theirs, outlet)
-        try:
-            jail = await asyncio.shield(asyncio.wrap_future(starting))
-        except asyncio.CancelledError:
-            ours.close()
-            starting.add_done_callback(self._end_unwanted)
-            raise
-        except OSError as error:
-            ours.close()
-            raise unavailable(diagnose(f"launcher: {error}")) from error
-        try:
-            channel = await connect(ours)
-            uid = await asyncio.to_thread(_settle, jail)
-        except BaseException as error:
-            message = jail.message()
-            await asyncio.shield(asyncio.to_thread(jail.end))
-            if isinstance(error, ChannelClosed | TimeoutError | OSError | ValueError):
-                raise unavailable(diagnose(message or str(error))) from error
-            raise
-        return AgentSandbox(channel, jail, limits, clock=self._clock, way_out=outlet), uid
+        async with outlet_of(self._egress) as outlet:
+            jail, channel, uid = await start_agent(
+                self._starter, lambda control: self._start(ground, limits, control, outlet), _settle
+            )
+            return AgentSandbox(channel, jail, limits, clock=self._clock, way_out=outlet), uid
 
     def _start(self, ground: _Shared, limits: Limits, control: socket.socket, outlet: Outlet | None) -> Jail:
         group = None
@@ -164,11 +138,6 @@ class BubblewrapBackend:
                 raise
         self._jails.add(jail)
         return jail
-
-    def _end_unwanted(self, starting: "Future[Jail]") -> None:
-        if not starting.cancelled() and not starting.exception():
-            with contextlib.suppress(RuntimeError):  # the backend is closed and has ended it
-                self._starter.submit(starting.result().end)
 
 
 def _prepare(cache: Path) -> _Shared:

@@ -133,6 +133,12 @@ class ControlGroups:
                 time.sleep(_LEFTOVER_POLL_S)
 
     @property
+    def limits(self) -> frozenset[str]:
+        """What groups enforce here, as `Capability.limits` names it."""
+        places = frozenset(self.places)
+        return places | {"freeze"} if self.freezer else places
+
+    @property
     def _folders(self) -> tuple[Path, ...]:
         return tuple(dict.fromkeys((*self.places.values(), *filter(None, (self.accounts, self.freezer)))))
 

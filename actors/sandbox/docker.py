@@ -15,6 +15,7 @@ from pathlib import Path
 from ..core.clock import Clock, SystemClock
 from . import owners
 from .agent_sandbox import AgentSandbox
+from .agent_start import connect
 from .base import Capability, Level, Limits, Missing
 from .canary import HIDDEN, diagnose, findings, program
 from .cgroups import Surroundings, group_of
@@ -39,7 +40,6 @@ LABEL = "greenroom.sandbox"
 _STARTS_AT_ONCE = 2
 """More do not come any sooner: a start keeps the daemon busy for a fifth of a second."""
 _THREADS = 8
-_START_S = 20.0
 _REMAPPED_UID = 1000
 _REMAPPED_PIDS = 65_536
 
@@ -178,7 +178,7 @@ class DockerBackend:
             channel = AgentChannel()
             frames = ContainerStreams(channel)
             try:
-                await _connect(streams, frames, channel)
+                await connect(streams, frames, channel)
             except BaseException as error:
                 await asyncio.shield(asyncio.to_thread(container.end))
                 if isinstance(error, ChannelClosed | TimeoutError | OSError):
@@ -222,18 +222,3 @@ class DockerBackend:
             streams.close()
             with contextlib.suppress(RuntimeError):  # the backend is closed and has ended it
                 self._threads.submit(container.end)
-
-
-async def _connect(streams: socket.socket, frames: ContainerStreams, channel: AgentChannel) -> None:
-    """Wait until the agent is ready. Raises ChannelClosed, TimeoutError and OSError."""
-    try:
-        await asyncio.get_running_loop().create_unix_connection(lambda: frames, sock=streams)
-    except BaseException:
-        streams.close()
-        raise
-    try:
-        async with asyncio.timeout(_START_S):
-            await channel.ready
-    except BaseException:
-        channel.close()
-        raise

@@ -5,22 +5,20 @@ and a host user of each sandbox's own. `runsc` is driven directly and never runs
 """
 
 import asyncio
-import contextlib
 import os
 import platform
 import socket
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.clock import Clock, SystemClock
 from . import gvisor_bundle
 from .agent_sandbox import AgentSandbox
-from .agent_socket import connect
+from .agent_start import start_agent
 from .base import Capability, ExecResult, Level, Limits, Missing
 from .canary import HIDDEN, diagnose, findings, program
 from .cgroups import ControlGroups, Surroundings, find_control_groups
-from .channel import ChannelClosed
 from .ground import Ground
 from .gvisor_runsc import Runsc, choose_platform, find_runsc
 from .gvisor_sentry import Launch, Sentry
@@ -29,7 +27,7 @@ from .interior import CANARY_LIMITS, MIB, check_workspace_fits
 from .memory_guard import MemoryGuard
 from .rootfs import CannotBuild, RootFs, default_cache, ensure_rootfs
 from .seccomp import filter_for
-from .unavailable import reported, unavailable
+from .unavailable import reported
 
 NAME = "gvisor"
 
@@ -88,7 +86,8 @@ class GvisorBackend:
         async with asyncio.TaskGroup() as group:
             for sentry in sentries:
                 group.create_task(asyncio.to_thread(sentry.end))
-        self._starter.shutdown(wait=False)
+        # With what was being started meanwhile, which is ended there as soon as it has.
+        await asyncio.to_thread(self._starter.shutdown)
 
     async def _probe(self) -> Capability:
         ground = await self._ground.get()
@@ -104,9 +103,7 @@ class GvisorBackend:
             broken.append(Missing("a host user other than root", "report this: gVisor was started as root"))
         if broken:
             return Capability(NAME, Level.NONE, missing=tuple(broken))
-        limits = frozenset({"disk", "time", "output", "pids"}).union(ground.groups.places)
-        if ground.groups.freezer:
-            limits |= {"freeze"}
+        limits = frozenset({"disk", "time", "output", "pids"}) | ground.groups.limits
         missing = [gap for controller, gap in ground.groups.missing.items() if controller != "pids"]
         if tools.exit_code:
             missing.append(OLD_RUNSC)
@@ -136,29 +133,9 @@ class GvisorBackend:
     async def _create(self, ground: _Shared, limits: Limits) -> tuple[AgentSandbox, int]:
         """A ready sandbox, and the host user that it runs as."""
         self._sentries = {sentry for sentry in self._sentries if not sentry.ended}
-        try:
-            ours, theirs = socket.socketpair()
-        except OSError as error:
-            raise unavailable(diagnose(f"launcher: {error}")) from error
-        starting = self._starter.submit(self._start_agent, ground, limits, theirs)
-        try:
-            sentry = await asyncio.shield(asyncio.wrap_future(starting))
-        except asyncio.CancelledError:
-            ours.close()
-            starting.add_done_callback(self._end_unwanted)
-            raise
-        except OSError as error:
-            ours.close()
-            raise unavailable(diagnose(f"launcher: {error}")) from error
-        try:
-            channel = await connect(ours)
-            uid = await asyncio.to_thread(sentry.settle)
-        except BaseException as error:
-            message = sentry.message()
-            await asyncio.shield(asyncio.to_thread(sentry.end))
-            if isinstance(error, ChannelClosed | TimeoutError | OSError | ValueError):
-                raise unavailable(diagnose(message or str(error))) from error
-            raise
+        sentry, channel, uid = await start_agent(
+            self._starter, lambda control: self._start_agent(ground, limits, control), Sentry.settle
+        )
         guard = MemoryGuard(sentry.memory_bytes, sentry.memory_bytes() + limits.memory_bytes)
         return AgentSandbox(channel, sentry, limits, clock=self._clock, watch=guard), uid
 
@@ -192,11 +169,6 @@ class GvisorBackend:
                 group.remove()
             bundle.remove()
             raise
-
-    def _end_unwanted(self, starting: "Future[Sentry]") -> None:
-        if not starting.cancelled() and not starting.exception():
-            with contextlib.suppress(RuntimeError):  # the backend is closed and has ended it
-                self._starter.submit(starting.result().end)
 
 
 def _as_the_host_sees_them(limits: Limits) -> Limits:

@@ -117,6 +117,20 @@ async def test_destroy_leaves_no_group(cache, limits, groups):
     await backend.aclose()
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+async def test_what_was_being_made_when_the_backend_was_closed_leaves_no_group(cache, limits, groups, steps):
+    backend = BubblewrapBackend(cache)
+    await backend.build()
+    making = asyncio.create_task(backend.create(limits))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    making.cancel()
+    await asyncio.wait([making])
+    await backend.aclose()
+
+    assert groups(os.getpid()) == []
+
+
 async def test_death_of_the_host_process_ends_its_sandboxes(cache, processes, eventually, groups, marker):
     command = [sys.executable, "-c", _HOST, str(cache), f"setsid {marker} & echo on; {marker}"]
     host = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)

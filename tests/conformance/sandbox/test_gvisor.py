@@ -75,6 +75,20 @@ async def test_it_is_another_kernel(sandbox):
     assert result.output.strip() != platform.release()
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+async def test_what_was_being_made_when_the_backend_was_closed_leaves_nothing(cache, limits, bundles, groups, steps):
+    backend = GvisorBackend(cache)
+    await backend.build()
+    making = asyncio.create_task(backend.create(limits))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    making.cancel()
+    await asyncio.wait([making])
+    await backend.aclose()
+
+    assert (bundles(), groups(os.getpid())) == ([], [])
+
+
 async def test_no_process_of_it_has_rights_here(backend, limits, bundles, groups, processes, host_user_of):
     sandbox = await backend.create(limits)
     await sandbox.shell("true", timeout_s=10)

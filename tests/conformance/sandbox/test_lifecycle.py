@@ -32,7 +32,7 @@ async def test_session_keeps_its_sandbox(host):
     assert (await host.status()).leased == 1
 
 
-async def test_lost_sandbox_is_said_and_replaced(host, processes, agent_of, marker):
+async def test_lost_sandbox_is_said_and_replaced(host, processes, agent_of, eventually, marker):
     """Something outside, such as the kernel when the machine is out of memory, ends the sandbox."""
     began = asyncio.Event()
     await host.write("s", "note", b"kept")
@@ -41,6 +41,7 @@ async def test_lost_sandbox_is_said_and_replaced(host, processes, agent_of, mark
     )
     async with asyncio.timeout(10):
         await began.wait()
+    await eventually(lambda: processes(marker))  # while a program is begun it has no command line
     [command] = processes(marker)
 
     os.kill(agent_of(command), signal.SIGKILL)
