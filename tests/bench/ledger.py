@@ -1,9 +1,6 @@
 """What a budget costs: reserve, dispatch and settle on each backend, beside a bare insert and a bare round trip."""
 
 import asyncio
-import shutil
-import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -22,6 +19,7 @@ from actors.ledger.redis import RedisLedger
 from actors.ledger.sql import SqlLedger
 from actors.store.database import Database
 from actors.store.migrate import upgrade
+from actors.testing.redis_server import RedisServer
 
 from .journal import postgres
 
@@ -99,25 +97,9 @@ async def _times(one: Callable[[int], Awaitable[Any]]) -> tuple[float, float]:
 
 @contextmanager
 def _redis(folder: Path) -> Iterator[str]:
-    program = shutil.which("redis-server")
-    assert program, "There is no redis-server; as root: apt-get install redis-server"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [program, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            deadline = time.monotonic() + 10
-            while not _answers(port):
-                assert time.monotonic() < deadline, "redis-server does not answer"
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.terminate()
-
-
-def _answers(port: int) -> bool:
+    server = RedisServer(folder)
+    server.start()
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+        yield server.url
+    finally:
+        server.stop()

@@ -2,10 +2,7 @@
 
 import asyncio
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import time
 
 import pytest
@@ -14,6 +11,7 @@ from actors.agent.sessions import TurnResult
 from actors.core.events import TurnRecovering
 from actors.ray_fleet import start_session_actor
 from actors.register import HeadAway, Register, end_actor
+from actors.testing.redis_server import RedisServer
 
 LONG = {"reply": {"text": ["tick "] * 12, "gap_s": 0.5}}
 TOOL = {"tool_calls": [{"name": "run_python", "arguments": {"code": "print(6 * 7)"}}]}
@@ -22,25 +20,12 @@ TOOL = {"tool_calls": [{"name": "run_python", "arguments": {"code": "print(6 * 7
 @pytest.fixture(scope="module")
 def redis(short_dir):
     """A Redis that keeps what it was told."""
-    program = shutil.which("redis-server")
-    assert program, "There is no redis-server; as root: apt-get install redis-server"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     folder = short_dir / "redis"
     folder.mkdir()
-    settings = {"bind": "127.0.0.1", "port": port, "dir": folder, "appendonly": "yes", "appendfsync": "always"}
-    arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    with subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "redis-server does not answer"
-        yield f"127.0.0.1:{port}"
-        process.terminate()
+    server = RedisServer(folder, kept=True)
+    server.start()
+    yield server.address
+    server.stop()
 
 
 @pytest.fixture(scope="module")

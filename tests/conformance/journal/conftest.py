@@ -1,9 +1,7 @@
 """The journal on every database: SQLite in a file, and a PostgreSQL server of this run's own."""
 
 import asyncio
-import itertools
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,35 +19,11 @@ from actors.agent.sql_journal import SqlJournal
 from actors.core.events import Event, MessageAccepted, SessionCreated, Spent, TurnCompleted, TurnStarted
 from actors.security.cipher import ClearText
 from actors.store.database import Database
-from actors.store.migrate import upgrade
 from actors.testing import FakeClock
 from actors.testing.postgres import Postgres
 
 USER = "user_1"
-TEMPLATE = "greenroom_template"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    # Not pytest's own temporary folder, which the server's user cannot enter.
-    folder = Path(tempfile.mkdtemp(prefix="greenroom-pg-"))
-    server = Postgres(folder)
-    server.create()
-    try:
-        server.sql(f"CREATE DATABASE {TEMPLATE}")
-        upgrade(server.url(TEMPLATE))
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("migrated") / "greenroom.db"
-    upgrade(f"sqlite:///{file}")
-    return file
 
 
 class Server(Protocol):
@@ -83,10 +57,9 @@ class SqliteFile:
 
 
 class PostgresDatabase:
-    def __init__(self, server: Postgres, name: str) -> None:
-        server.sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    def __init__(self, server: Postgres, url: str) -> None:
         self.server = server
-        self.url = server.url(name)
+        self.url = url
         self._stopped = False
 
     def stop(self) -> None:
@@ -99,9 +72,6 @@ class PostgresDatabase:
             self._stopped = False
 
 
-_NUMBERS = itertools.count(1)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def server(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[Server]:
     if request.param == "sqlite":
@@ -109,7 +79,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> It
         shutil.copy(migrated, file)
         made: Any = SqliteFile(file)
     else:
-        made = PostgresDatabase(request.getfixturevalue("postgres"), f"greenroom_{next(_NUMBERS)}")
+        made = PostgresDatabase(request.getfixturevalue("postgres"), request.getfixturevalue("new_postgresql")())
     try:
         yield made
     finally:

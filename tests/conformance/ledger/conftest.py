@@ -1,12 +1,7 @@
 """The ledger on every backend: SQLite in a file, PostgreSQL, and a real Redis before each of the two."""
 
-import itertools
 import shutil
-import signal
 import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -20,77 +15,8 @@ from actors.ledger.base import Bucket, Ledger, Wanted
 from actors.ledger.redis import RedisLedger
 from actors.ledger.sql import SqlLedger
 from actors.store.database import Database
-from actors.store.migrate import upgrade
 from actors.testing import FakeClock
-from actors.testing.postgres import Postgres
-
-TEMPLATE = "ledger_template"
-_NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    # Not pytest's own temporary folder, which the server's user cannot enter.
-    folder = Path(tempfile.mkdtemp(prefix="greenroom-pg-"))
-    server = Postgres(folder)
-    server.create()
-    try:
-        server.sql(f"CREATE DATABASE {TEMPLATE}")
-        upgrade(server.url(TEMPLATE))
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("migrated") / "greenroom.db"
-    upgrade(f"sqlite:///{file}")
-    return file
-
-
-class RedisServer:
-    """A Redis on loopback that can be killed, held still, emptied and started again."""
-
-    def __init__(self, folder: Path, *, kept: bool = False) -> None:
-        program = shutil.which("redis-server")
-        assert program, "There is no redis-server; as root: apt-get install redis-server"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        settings = {"bind": "127.0.0.1", "port": self.port, "dir": folder, "save": ""}
-        settings |= {"appendonly": "yes" if kept else "no", "appendfsync": "always"}
-        self._command = [program, *(word for name, value in settings.items() for word in (f"--{name}", str(value)))]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while not self._answers():
-            assert time.monotonic() < deadline, "redis-server does not answer"
-
-    def _answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
-        except OSError:
-            return False
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(timeout=10)
-        self._process = None
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self.kill()
+from actors.testing.redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -154,10 +80,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 def address(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Of a database of this test's own."""
     if backend.endswith("postgresql"):
-        server: Postgres = request.getfixturevalue("postgres")
-        name = f"ledger_{next(_NUMBERS)}"
-        server.sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-        return server.url(name)
+        return request.getfixturevalue("new_postgresql")()
     shutil.copy(request.getfixturevalue("migrated"), tmp_path / "greenroom.db")
     return f"sqlite:///{tmp_path / 'greenroom.db'}"
 

@@ -41,7 +41,7 @@ async def test_a_redis_that_was_killed_is_rebuilt_before_anything_passes(
     unsent = await reserved(process, "unsent", 10)
     await process.ledger.flag("user:v:t", "paused")
 
-    redis.kill()
+    redis.stop()
     with pytest.raises(LedgerUnavailable) as refused:
         await process.ledger.reserve(process.wanted("new", 1))
     assert refused.value.retryable
@@ -64,7 +64,7 @@ async def test_a_reservation_that_redis_forgot_passes_again_only_where_there_is_
     redis = make_redis()
     process = over(redis.url)
     first, second = await reserved(process, "first", 50), await reserved(process, "second", 50)
-    redis.kill()
+    redis.stop()
     redis.start()
     await sent(process, "quicker", 50)
     assert await process.ledger.dispatch(first) is None
@@ -120,7 +120,7 @@ async def test_redis_dies_amid_many_reservations_and_the_sums_are_right(
         for part in (60, 140, 220):
             while done[0] < part:  # noqa: ASYNC110 - progress of others, of which no event tells
                 await asyncio.sleep(0.001)
-            redis.kill()
+            redis.stop()
             redis.start()
 
     async with asyncio.timeout(90), asyncio.TaskGroup() as group:
