@@ -44,10 +44,10 @@ async def connect(
     # Ray reads its environment when it is imported, so it is imported here and not above.
     import ray  # noqa: PLC0415
 
-    from .handles import RemoteSessions  # noqa: PLC0415
-    from .session_handle import Greenroom  # noqa: PLC0415
-    from .tool_handles import RemoteSandboxes  # noqa: PLC0415
-    from .wiring.workspaces import WorkspacesOnDemand  # noqa: PLC0415
+    from .handles import RemoteSessions  # noqa: PLC0415  it imports Ray
+    from .sandbox_handles import RemoteSandboxes  # noqa: PLC0415  as above
+    from .session_handle import Greenroom  # noqa: PLC0415  as above
+    from .wiring.workspaces import WorkspacesOnDemand  # noqa: PLC0415  after Ray, as all that may import it
 
     if not ray.is_initialized():
         _join(ray, settings, address or run.get("ray_address"))

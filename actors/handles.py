@@ -29,7 +29,7 @@ from .core.errors import (
 from .leave import Leaves
 from .ray_errors import UNMET, ActorGone, translated
 from .register import DIRECTORY, NotRegistered, Register
-from .tool_handles import RemoteSandboxes
+from .sandbox_handles import RemoteSandboxes
 
 CALL_S = 30.0
 """Deadline of a call that has none of its own."""

@@ -130,7 +130,7 @@ class ControlGroups:
             deadline = time.monotonic() + _LEFTOVER_S
             while not group.remove() and time.monotonic() < deadline:
                 group.kill()
-                time.sleep(_LEFTOVER_POLL_S)
+                time.sleep(_LEFTOVER_POLL_S)  # the kernel tells nobody when a group is empty
 
     @property
     def limits(self) -> frozenset[str]:

@@ -49,7 +49,7 @@ class Freezer:
         while not self._is(frozen=frozen):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.file} is not as it was told within {_DEADLINE_S:g} s")
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_S)  # a freezer of version 1 tells nobody when it is done
 
     def _is(self, *, frozen: bool) -> bool:
         if self._is_old:

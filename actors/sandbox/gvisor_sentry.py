@@ -149,7 +149,7 @@ class Sentry:
             select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
         while group and not group.remove() and time.monotonic() < deadline:
             group.kill()
-            time.sleep(_END_POLL_S)
+            time.sleep(_END_POLL_S)  # as for leftovers: nobody tells
         self._launch.bundle.remove()
         for fd in (self._stderr_fd, *self._pidfds):
             os.close(fd)

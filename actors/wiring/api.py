@@ -14,13 +14,14 @@ from ..core.ids import NewId, uuid7_ids
 from ..core.settings import Settings
 from ..handles import RemoteSessions
 from ..llm.base import LLM
+from ..memory_handles import RemoteMemories
 from ..register import met
 from ..sandbox.base import Sandboxes
+from ..sandbox_handles import RemoteSandboxes
 from ..security.audit import SqlAudit
 from ..security.cipher import ClearText
 from ..security.keys import ApiKeys
 from ..store.database import Database
-from ..tool_handles import RemoteMemories, RemoteSandboxes
 from .models import open_llm
 from .policy import sandbox_guard
 from .store import api_keys, open_database

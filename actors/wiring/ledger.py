@@ -22,7 +22,7 @@ async def open_ledger(settings: Settings, database: Database, clock: Clock) -> A
         yield book
         return
     # The client takes a tenth of a second to load, and is not needed where SQL admits.
-    from ..ledger.redis import RedisLedger  # noqa: PLC0415
+    from ..ledger.redis import RedisLedger  # noqa: PLC0415  as said above
 
     ledger = RedisLedger(settings.budget_redis_url, book, clock=clock)
     try:

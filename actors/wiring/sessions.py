@@ -21,11 +21,12 @@ from ..core.settings import Settings
 from ..ledger.budget import Budgets
 from ..llm.base import LLM
 from ..memory.base import MemoryStore
+from ..memory_handles import RemoteMemories
 from ..register import met
 from ..sandbox.base import Sandboxes
+from ..sandbox_handles import RemoteSandboxes
 from ..security.audit import Audit, SqlAudit
 from ..security.cipher import ClearText
-from ..tool_handles import RemoteMemories, RemoteSandboxes
 from ..tools.toolbox import Toolbox, default_tools
 from .ledger import open_budgets
 from .limits import sandbox_limits

@@ -15,9 +15,9 @@ from actors.core.errors import GreenroomError
 from actors.core.events import MessageAccepted, ToolOutcomeUnknown, TurnRecovering
 from actors.handles import RemoteSessions
 from actors.register import DIRECTORY, MEMORY, SANDBOX_PREFIX, SESSION_PREFIX, actor_named, named_actors
+from actors.sandbox_handles import RemoteSandboxes
 from actors.start import start_actors, stop_actors
 from actors.store.migrate import upgrade
-from actors.tool_handles import RemoteSandboxes
 
 SLOW = {"reply": {"text": ["One ", "two ", "three ", "four"], "gap_s": 0.5}}
 

@@ -14,10 +14,11 @@ from actors.agent.sessions import TurnResult
 from actors.core.errors import GreenroomError, SandboxUnavailable
 from actors.directory_actor import DirectoryActor
 from actors.memory_actor import MemoryActor
+from actors.memory_handles import RemoteMemories
 from actors.ray_fleet import lasting
 from actors.register import DIRECTORY, MEMORY, SANDBOX_PREFIX, actor_named, end_actor, named_actors
+from actors.sandbox_handles import RemoteSandboxes
 from actors.start import start_actors
-from actors.tool_handles import RemoteMemories, RemoteSandboxes
 from actors.vacate import vacate
 
 LONG = {"reply": {"text": ["tick "] * 12, "gap_s": 0.5}}

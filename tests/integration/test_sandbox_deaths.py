@@ -10,7 +10,7 @@ import pytest
 from actors.core.events import ToolOutcomeUnknown
 from actors.register import SANDBOX_PREFIX, named_actors
 from actors.sandbox.cgroups import Surroundings, find_control_groups
-from actors.tool_handles import RemoteSandboxes
+from actors.sandbox_handles import RemoteSandboxes
 
 
 @pytest.fixture(scope="module", autouse=True)

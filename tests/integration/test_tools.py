@@ -10,10 +10,11 @@ from ray.exceptions import RayError
 from actors.core.clock import SystemClock
 from actors.core.errors import MemoryUnavailable, SandboxUnavailable
 from actors.memory.base import Memory
+from actors.memory_handles import RemoteMemories
 from actors.register import MEMORY, SANDBOX_PREFIX, end_actor, named_actors
 from actors.sandbox.base import Level, WorkspaceError
+from actors.sandbox_handles import RemoteSandboxes
 from actors.start import start_actors
-from actors.tool_handles import RemoteMemories, RemoteSandboxes
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from actors.register import SANDBOX_PREFIX, named_actors
-from actors.tool_handles import RemoteSandboxes
+from actors.sandbox_handles import RemoteSandboxes
 from actors.vacate import vacate
 
 

@@ -187,7 +187,7 @@ def _kill_others(spared: int) -> bool:
         for pid in others:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(_SWEEP_POLL_S)
+        time.sleep(_SWEEP_POLL_S)  # what was killed is gone in a moment, and nobody tells
     return False
 
 

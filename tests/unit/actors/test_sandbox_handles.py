@@ -5,13 +5,13 @@ import inspect
 
 import pytest
 
-from actors import tool_handles
+from actors import sandbox_handles
 from actors.core.errors import LeaseEnded, SandboxLost, SandboxUnavailable
 from actors.ray_errors import ActorGone
 from actors.sandbox.base import Sandboxes
 from actors.sandbox.fence import Fence, bound
 from actors.sandbox_actor import SandboxActor
-from actors.tool_handles import RemoteSandboxes
+from actors.sandbox_handles import RemoteSandboxes
 
 
 class Method:
@@ -97,14 +97,14 @@ def until():
 @pytest.fixture
 def machines(monkeypatch):
     machines = Machines()
-    monkeypatch.setattr(tool_handles, "Register", lambda _namespace: machines)
-    monkeypatch.setattr(tool_handles, "_own_node", lambda: machines.here)
-    monkeypatch.setattr(tool_handles, "AGAIN_PAUSE_S", 0.0)
+    monkeypatch.setattr(sandbox_handles, "Register", lambda _namespace: machines)
+    monkeypatch.setattr(sandbox_handles, "_own_node", lambda: machines.here)
+    monkeypatch.setattr(sandbox_handles, "AGAIN_PAUSE_S", 0.0)
     return machines
 
 
 async def test_a_process_to_which_a_session_comes_back_finds_the_sandbox_it_has_now(machines, monkeypatch):
-    monkeypatch.setattr(tool_handles, "HOME_S", 0.0)
+    monkeypatch.setattr(sandbox_handles, "HOME_S", 0.0)
     first, second = RemoteSandboxes("x"), RemoteSandboxes("x")
     await first.write("s", "old", b"")
     machines.actors["sandbox:n1"].files.clear()  # it was idle too long
@@ -119,7 +119,7 @@ async def test_a_process_to_which_a_session_comes_back_finds_the_sandbox_it_has_
 
 
 async def test_homes_are_not_remembered_without_end(machines, monkeypatch):
-    monkeypatch.setattr(tool_handles, "HOMES_MAX", 3)
+    monkeypatch.setattr(sandbox_handles, "HOMES_MAX", 3)
     sandboxes = RemoteSandboxes("x")
     for number in range(10):
         await sandboxes.write(f"s{number}", "f", b"")
@@ -166,8 +166,8 @@ async def test_an_actor_that_dies_over_giving_a_lease_is_asked_again(machines):
 
 
 async def test_an_actor_that_stays_dead_is_told_as_such(machines, monkeypatch):
-    monkeypatch.setattr(tool_handles, "AGAIN_S", 0.0)
-    monkeypatch.setattr(tool_handles, "AGAIN_PAUSE_S", 0.01)
+    monkeypatch.setattr(sandbox_handles, "AGAIN_S", 0.0)
+    monkeypatch.setattr(sandbox_handles, "AGAIN_PAUSE_S", 0.01)
     machines.actors["sandbox:n1"].dying = 3
     with pytest.raises(SandboxUnavailable, match="died") as raised:
         await RemoteSandboxes("x").write("s", "f", b"1")
