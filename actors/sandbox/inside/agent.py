@@ -171,6 +171,7 @@ class Agent:
     def _ask_interpreter(self, request: int, text: bytes) -> Command:
         """Run a program in the interpreter that lasts; in a new one where there is none, or it takes nothing."""
         variables = "kept"
+        self._forget(commands.reap())  # what was killed by the command before may have died only now
         if self._interpreter:
             try:
                 self._interpreter.ask(text)

@@ -110,13 +110,14 @@ def processes(cache: Path) -> Callable[[str], list[int]]:
 
 
 @pytest.fixture
-def eventually() -> Callable[[Callable[[], object]], "asyncio.Future[None]"]:
-    """Wait until a condition holds, for 10 seconds at most."""
+def eventually() -> Callable[[Callable[[], object]], "asyncio.Future[object]"]:
+    """Wait until a condition holds, for 10 seconds at most; what it found then."""
 
-    async def wait(condition: Callable[[], object]) -> None:
+    async def wait(condition: Callable[[], object]) -> object:
         async with asyncio.timeout(10):
-            while not condition():  # noqa: ASYNC110  a process of the system sets no event
+            while not (found := condition()):  # noqa: ASYNC110  a process of the system sets no event
                 await asyncio.sleep(0.01)
+        return found
 
     return wait
 

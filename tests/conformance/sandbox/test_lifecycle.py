@@ -41,8 +41,8 @@ async def test_lost_sandbox_is_said_and_replaced(host, processes, agent_of, even
     )
     async with asyncio.timeout(10):
         await began.wait()
-    await eventually(lambda: processes(marker))  # while a program is begun it has no command line
-    [command] = processes(marker)
+    # In one look: while the shell becomes the program it has no command line.
+    [command] = await eventually(lambda: processes(marker))
 
     os.kill(agent_of(command), signal.SIGKILL)
     lost = await running
@@ -55,8 +55,7 @@ async def test_lost_sandbox_is_said_and_replaced(host, processes, agent_of, even
 
 async def test_sandbox_lost_between_calls_is_said_too(host, processes, agent_of, eventually, marker):
     running = asyncio.create_task(host.shell("s", f"exec {marker}", timeout_s=60))
-    await eventually(lambda: processes(marker))
-    agent = agent_of(processes(marker)[0])
+    agent = agent_of((await eventually(lambda: processes(marker)))[0])
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
