@@ -20,7 +20,7 @@ StopReason: TypeAlias = Literal[
 ]
 OnBusy: TypeAlias = Literal["enqueue", "interrupt", "steer"]
 Decision: TypeAlias = Literal["approve", "deny"]
-CostSource: TypeAlias = Literal["upstream", "price_list", "free", "unknown"]
+CostSource: TypeAlias = Literal["upstream", "price_list", "fallback", "free", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)

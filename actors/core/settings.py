@@ -150,7 +150,7 @@ class Settings(BaseSettings):
     budget_user_month_micros: int = Field(default=500_000_000, ge=0, description="One user, in a month (UTC).")
     budget_unlisted_price: Literal["auto", "free", "assumed", "refuse"] = Field(
         default="auto",
-        description="A model without a list price. auto: free at a server that lists no prices at all, else assumed.",
+        description="A model of unknown price. auto: free at a server of which no price is known, else refused.",
     )
     budget_assumed_prompt_usd: Decimal = Field(
         default=Decimal(10), ge=0, description="The assumed price of a million prompt tokens."

@@ -31,6 +31,7 @@ from .endpoint import checked_base_url, pseudonymous, request_headers
 from .failures import Cause, UpstreamFailure, as_error, as_refusal, of_transport, retried, wait_for_reset
 from .generations import find_generation
 from .json_values import parse_object
+from .price_table import Table, no_table
 from .retries import RetryPolicy
 
 log = structlog.stdlib.get_logger(__name__)
@@ -44,7 +45,8 @@ class OpenAIClient:
 
     `base_url` ends where `/chat/completions` begins. `dialect` is guessed from it when None. `fallbacks` are
     models to ask when the one that was asked fails, in their order, none above `max_price`, where
-    that is known. `transport` replaces the network, for tests. Raises `InvalidInput` when the base URL is none.
+    that is known. `table` knows prices that the server does not list. `transport` replaces the network, for
+    tests. Raises `InvalidInput` when the base URL is none.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class OpenAIClient:
         fallbacks: tuple[str, ...] = (),
         max_price: MaxPrice | None = None,
         breakers: Breakers | None = None,
+        table: Table = no_table,
     ) -> None:
         self._default_model = default_model
         self._timeouts = timeouts or Timeouts()
@@ -87,7 +90,7 @@ class OpenAIClient:
             or open_connections(self._completions_url, clock=self._clock, max_in_flight=max_in_flight),
             trust_env=False,
         )
-        self._catalogue = ModelCatalogue(self._fetch_models, clock=self._clock, fresh_s=_MODELS_FRESH_S)
+        self._catalogue = ModelCatalogue(self._fetch_models, clock=self._clock, fresh_s=_MODELS_FRESH_S, table=table)
 
     @property
     def default_model(self) -> str:

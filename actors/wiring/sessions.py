@@ -30,7 +30,7 @@ from ..security.cipher import ClearText
 from ..tools.toolbox import Toolbox, default_tools
 from .ledger import open_budgets
 from .limits import sandbox_limits
-from .models import left_alone, model_breakers, open_llm
+from .models import left_alone, model_breakers, open_llm, price_table
 from .policy import sandbox_guard
 from .store import open_database
 
@@ -73,11 +73,16 @@ def _toolbox(settings: Settings, clock: Clock) -> Toolbox:
     return Toolbox(default_tools(clock, sandbox_limits(settings), max_chars=chars), max_chars=chars)
 
 
-def _prices(settings: Settings, llm: LLM) -> Prices:
+def _prices(settings: Settings, llm: LLM, clock: Clock) -> Prices:
     per_token = [
         usd / 1_000_000 for usd in (settings.budget_assumed_prompt_usd, settings.budget_assumed_completion_usd)
     ]
-    return Prices(llm, unlisted=settings.budget_unlisted_price, assumed=Price(*per_token))
+    return Prices(
+        llm,
+        unlisted=settings.budget_unlisted_price,
+        assumed=Price(*per_token),
+        table=price_table(settings, clock),
+    )
 
 
 def session_host(
@@ -107,7 +112,7 @@ def session_host(
         new_id=new_id,
         max_completion_tokens=settings.completion_max_tokens,
         default_system=settings.system_prompt,
-        spending=None if budgets is None else Spending(budgets, _prices(settings, llm)),
+        spending=None if budgets is None else Spending(budgets, _prices(settings, llm, clock)),
     )
     approvals = Approvals(toolbox, ApprovalPolicy.of(settings), clock=clock, new_id=new_id)
     loop = TurnLoop(
