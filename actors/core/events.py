@@ -21,6 +21,8 @@ StopReason: TypeAlias = Literal[
 OnBusy: TypeAlias = Literal["enqueue", "interrupt", "steer"]
 Decision: TypeAlias = Literal["approve", "deny"]
 CostSource: TypeAlias = Literal["upstream", "price_list", "fallback", "free", "unknown"]
+PaidKind: TypeAlias = Literal["model", "tool", "sandbox", "embedding"]
+"""What an attempt is: a call of a model or of a tool, time in a sandbox, texts that were embedded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,13 +300,18 @@ class ApprovalExpired:
 
 @dataclass(frozen=True, slots=True)
 class UsageUpdated:
-    """One model attempt was accounted. `session` is the total of the session so far."""
+    """One attempt was accounted. `session` is the total of the session so far.
+
+    Of a tool or a sandbox only where it cost something, or nobody knows what; `model` is empty then.
+    """
 
     attempt_id: str
     model: str
     spent: Spent
     session: Spent
     cost_source: CostSource = "unknown"
+    kind: PaidKind = "model"
+    name: str | None = None
     type: Literal["usage.updated"] = "usage.updated"
 
 

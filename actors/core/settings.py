@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -158,6 +158,16 @@ class Settings(BaseSettings):
     budget_assumed_completion_usd: Decimal = Field(
         default=Decimal(40), ge=0, description="The assumed price of a million completion tokens."
     )
+    budget_sandbox_second_micros: Decimal = Field(
+        default=Decimal(0), ge=0, description="A second of code in a sandbox; fractions are fine. 0: it is free."
+    )
+    budget_sandbox_seconds: Literal["wall", "cpu"] = Field(
+        default="wall", description="Which seconds those are; wall where a sandbox does not count processor time."
+    )
+    budget_tool_micros: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default={}, description='What a call of a tool costs beside that, by name, e.g. {"web_search": 5000}.'
+    )
+    budget_embedding_micros: int = Field(default=0, ge=0, description="A text that is embedded, by remember or recall.")
     budget_redis_url: str | None = Field(
         default=None, description="A Redis that admits reservations, e.g. redis://…; by default the database does."
     )

@@ -105,7 +105,7 @@ class ModelCatalogue:
             listed = _models(await self._fetch(), self._clock.now())
             if not all(map(_is_settled, listed)):
                 # In a thread: the table takes some tenths of a second to load.
-                listed = await asyncio.to_thread(lambda: [self._completed(model) for model in listed])
+                listed = await asyncio.to_thread(self._completed, listed)
         except ModelUnavailable as error:
             self._failure = None if self._known else error
         else:
@@ -114,7 +114,10 @@ class ModelCatalogue:
             telemetry.MODEL_LIST_READ.set(self._clock.now().timestamp())
         self._fresh_until = self._clock.monotonic() + (self._fresh_s if self._known else _RETRY_S)
 
-    def _completed(self, model: ModelInfo) -> ModelInfo:
+    def _completed(self, listed: list[ModelInfo]) -> list[ModelInfo]:
+        return [self._with_price(model) for model in listed]
+
+    def _with_price(self, model: ModelInfo) -> ModelInfo:
         found = None if _is_settled(model) else self._table(model.id)
         if found is None:
             return model

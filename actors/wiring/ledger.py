@@ -34,7 +34,8 @@ async def open_ledger(settings: Settings, database: Database, clock: Clock) -> A
 @asynccontextmanager
 async def open_budgets(settings: Settings, database: Database, clock: Clock) -> AsyncGenerator[Budgets]:
     async with open_ledger(settings, database, clock) as ledger:
-        yield Budgets(ledger, user_limits(settings), clock=clock, hold_s=2 * settings.llm_total_s + _HOLD_MARGIN_S)
+        longest_s = max(2 * settings.llm_total_s, settings.sandbox_command_s)
+        yield Budgets(ledger, user_limits(settings), clock=clock, hold_s=longest_s + _HOLD_MARGIN_S)
 
 
 @asynccontextmanager

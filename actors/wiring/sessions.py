@@ -9,11 +9,13 @@ from ..agent.host import SessionHost
 from ..agent.journal import Journal
 from ..agent.limits import TurnLimits
 from ..agent.loop import TurnLoop
+from ..agent.meters import Meters
 from ..agent.model_call import ModelCall
 from ..agent.payloads import Payloads
 from ..agent.prices import Price, Prices
 from ..agent.spending import Spending
 from ..agent.sql_journal import SqlJournal
+from ..agent.tariff import Tariff
 from ..agent.tool_calls import ToolCalls
 from ..core.clock import Clock, SystemClock
 from ..core.ids import NewId, uuid7_ids
@@ -105,6 +107,7 @@ def session_host(
     new_id = new_id or uuid7_ids(clock)
     toolbox = _toolbox(settings, clock)
     guard = sandbox_guard(settings, sandboxes, audit=audit, clock=clock, new_id=new_id)
+    spending = None if budgets is None else Spending(budgets, _prices(settings, llm, clock))
     model = ModelCall(
         llm,
         tools=toolbox.specs,
@@ -112,12 +115,19 @@ def session_host(
         new_id=new_id,
         max_completion_tokens=settings.completion_max_tokens,
         default_system=settings.system_prompt,
-        spending=None if budgets is None else Spending(budgets, _prices(settings, llm, clock)),
+        spending=spending,
     )
     approvals = Approvals(toolbox, ApprovalPolicy.of(settings), clock=clock, new_id=new_id)
     loop = TurnLoop(
         model,
-        ToolCalls(toolbox, approvals, guard=guard, memories=memories, clock=clock),
+        ToolCalls(
+            toolbox,
+            approvals,
+            guard=guard,
+            memories=memories,
+            meters=Meters(toolbox, Tariff.of(settings), spending=spending, clock=clock),
+            clock=clock,
+        ),
         limits=TurnLimits.of(settings),
         max_recoveries=settings.turn_max_recoveries,
         clock=clock,
