@@ -109,6 +109,7 @@ class MessageAccepted:
     """A user's message is in the journal: from here on it is never lost.
 
     `on_busy` says what it does to a turn that runs; `fingerprint` is of the request's body, for repeats of it.
+    `key_id` and `org_id` are charged with its turn, beside the user.
     """
 
     message_id: str
@@ -116,6 +117,8 @@ class MessageAccepted:
     model: str | None = None
     on_busy: OnBusy = "enqueue"
     fingerprint: str | None = None
+    key_id: str | None = None
+    org_id: str | None = None
     type: Literal["message.accepted"] = "message.accepted"
 
 

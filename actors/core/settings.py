@@ -148,6 +148,13 @@ class Settings(BaseSettings):
     budget_user_hour_micros: int = Field(default=5_000_000, ge=0, description="One user, in an hour (UTC).")
     budget_user_day_micros: int = Field(default=50_000_000, ge=0, description="One user, in a day (UTC).")
     budget_user_month_micros: int = Field(default=500_000_000, ge=0, description="One user, in a month (UTC).")
+    budget_key_day_micros: int = Field(default=0, ge=0, description="One API key, in a day (UTC).")
+    budget_key_month_micros: int = Field(default=0, ge=0, description="One API key, in a month (UTC).")
+    budget_org: str | None = Field(
+        default=None, max_length=64, description="The organisation that this installation's calls are charged to, too."
+    )
+    budget_org_day_micros: int = Field(default=0, ge=0, description="It, in a day (UTC).")
+    budget_org_month_micros: int = Field(default=0, ge=0, description="It, in a month (UTC).")
     budget_unlisted_price: Literal["auto", "free", "assumed", "refuse"] = Field(
         default="auto",
         description="A model of unknown price. auto: free at a server of which no price is known, else refused.",
