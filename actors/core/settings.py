@@ -175,6 +175,9 @@ class Settings(BaseSettings):
         default={}, description='What a call of a tool costs beside that, by name, e.g. {"web_search": 5000}.'
     )
     budget_embedding_micros: int = Field(default=0, ge=0, description="A text that is embedded, by remember or recall.")
+    budget_drift_usd: Decimal = Field(
+        default=Decimal(1), ge=0, description="Dollars that a day's ledger and the model server's meter may differ by."
+    )
     budget_redis_url: str | None = Field(
         default=None, description="A Redis that admits reservations, e.g. redis://…; by default the database does."
     )

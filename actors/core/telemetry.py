@@ -109,6 +109,12 @@ MODEL_LIST_READ = Gauge(
 )
 # A gauge by name only, as the deployment guide has it: it never falls within a process.
 COST_DOLLARS = Gauge("agent_cost_spent_dollars", "Known cost of model calls.", ["model", "kind"], registry=REGISTRY)
+COST_DRIFT_DOLLARS = Gauge(
+    "agent_cost_drift_dollars",
+    "What the model server's meter says above our ledger, of this day and this month (UTC).",
+    ["window"],
+    registry=REGISTRY,
+)
 ACTIVE_SESSIONS = Gauge("agent_active_sessions", "Sessions resident in this process.", registry=REGISTRY)
 RUNNING_TURNS = Gauge("agent_running_turns", "Turns running in this process.", registry=REGISTRY)
 ACTIVATION_SECONDS = Histogram(

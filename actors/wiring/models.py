@@ -7,7 +7,7 @@ from ..core import telemetry
 from ..core.clock import Clock
 from ..core.errors import InvalidInput
 from ..core.settings import Settings, read_secret
-from ..llm.base import LLM
+from ..llm.base import LLM, KeyMeter
 from ..llm.breakers import BreakerPolicy, Breakers, Key, State
 from ..llm.chat_request import OPENROUTER_DIALECT, ChatDialect, MaxPrice
 from ..llm.demo import DemoModel
@@ -47,6 +47,16 @@ async def open_llm(settings: Settings, clock: Clock, breakers: Breakers | None =
     llm = _limited(_llm(settings, clock, breakers or model_breakers(settings, clock)), settings, clock)
     try:
         yield llm
+    finally:
+        await llm.aclose()
+
+
+@asynccontextmanager
+async def open_key_meter(settings: Settings, clock: Clock) -> AsyncGenerator[KeyMeter | None]:
+    """The meter of the server's that models are asked at, None where there cannot be one."""
+    llm = _llm(settings, clock, Breakers(BreakerPolicy(), clock=clock))
+    try:
+        yield llm if isinstance(llm, OpenAIClient) else None
     finally:
         await llm.aclose()
 
