@@ -1,4 +1,4 @@
-"""The money of a model call: reserved before each attempt, settled after it."""
+"""The money of a call: reserved before each attempt, settled after it."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from ..ledger.base import Hold
 from ..ledger.book import AttemptClosed
 from ..ledger.budget import Budgets
 from ..llm.base import ModelRequest
-from .prices import Price, Prices
+from .prices import FREE, Price, Prices
 
 ANSWER_TOKENS = 256
 """Where little is left, an answer may be cut to so many tokens; below that the call is refused."""
@@ -29,7 +29,7 @@ class Paid:
 
 
 class Spending:
-    """Asks the budgets on behalf of model calls. One for a process."""
+    """Asks the budgets on behalf of calls of models and tools. One for a process."""
 
     def __init__(self, budgets: Budgets, prices: Prices) -> None:
         self._budgets = budgets
@@ -57,6 +57,11 @@ class Spending:
         if hold.amount < amount:
             request = replace(request, max_completion_tokens=price.affordable_tokens(request, hold.amount))
         return Paid(hold, price), request
+
+    async def hold(self, attempt_id: str, user_id: str, session_id: str, micros: int) -> Paid:
+        """Hold what something else than a model may cost. Raises as `reserve` does."""
+        hold = await self._budgets.reserve(attempt_id, user_id, session_id, amount=micros, least=micros)
+        return Paid(hold, FREE)
 
     async def dispatch(self, paid: Paid) -> None:
         """Raises as `reserve` does; then the attempt must not be sent."""

@@ -17,6 +17,7 @@ from ..tools.base import OUTCOME_UNKNOWN, ToolContext, ToolResult
 from ..tools.toolbox import Toolbox
 from .approvals import Approvals, refuse, withdraw_requests
 from .log import SessionLog
+from .meters import Meters
 from .parking import Parked
 from .turn_state import ToolState, TurnState
 
@@ -28,12 +29,20 @@ class ToolCalls:
     """Runs tools on behalf of turns. Between calls it holds what it still has to stop."""
 
     def __init__(
-        self, toolbox: Toolbox, approvals: Approvals, *, guard: SandboxGuard, memories: MemoryStore, clock: Clock
+        self,
+        toolbox: Toolbox,
+        approvals: Approvals,
+        *,
+        guard: SandboxGuard,
+        memories: MemoryStore,
+        meters: Meters,
+        clock: Clock,
     ) -> None:
         self._toolbox = toolbox
         self._approvals = approvals
         self._guard = guard
         self._memories = memories
+        self._meters = meters
         self._clock = clock
         self._names = frozenset(spec.name for spec in toolbox.specs)
         self._stopping: dict[str, asyncio.Task[None]] = {}
@@ -60,9 +69,26 @@ class ToolCalls:
     async def _run(self, log: SessionLog, turn: TurnState, tool: ToolState, *, deadline: float) -> None:
         if (stopping := self._stopping.get(log.state.session_id)) is not None:
             await asyncio.wait({stopping})  # it would stop this call too
+        uses = self._meters.open(log, turn, tool.call, timeout_s=deadline - self._clock.monotonic())
         log.stage(ToolStarted(tool.call.id, tool.call.name), turn.id)
-        await log.flush()
-        started = self._clock.monotonic()
+        try:
+            await log.flush()
+            started = self._clock.monotonic()
+            result = await self._meters.refused(uses, log)
+            if result is None:
+                result = await self._call(log, turn, tool, timeout_s=max(0.0, deadline - started))
+        except BaseException:  # a call that is cancelled has taken its time all the same
+            await self._meters.close(uses, log, turn, None)
+            raise
+        seconds = self._clock.monotonic() - started
+        log.stage(_outcome(tool.call, result, seconds), turn.id)
+        await self._meters.close(uses, log, turn, result)
+        log.clear_previews()
+        name = tool.call.name if tool.call.name in self._names else "unknown"
+        telemetry.TOOL_EXECUTIONS.labels(name, result.error or "ok").inc()
+        telemetry.TOOL_SECONDS.labels(name).observe(seconds)
+
+    async def _call(self, log: SessionLog, turn: TurnState, tool: ToolState, *, timeout_s: float) -> ToolResult:
         caller = Caller(log.state.user_id, log.state.session_id, turn.id, tool.call.id)
         context = ToolContext(
             session_id=caller.session_id,
@@ -72,16 +98,10 @@ class ToolCalls:
             sandboxes=self._guard.for_call(caller),
             memories=self._memories,
             on_output=lambda text: log.preview("tool.progress", turn.id, tool.call.id, text),
-            timeout_s=max(0.0, deadline - started),
+            timeout_s=timeout_s,
         )
         with bound(Fence(epoch=log.epoch)):
-            result = await self._toolbox.run(tool.call, context)
-        seconds = self._clock.monotonic() - started
-        log.stage(_outcome(tool.call, result, seconds), turn.id)
-        log.clear_previews()
-        name = tool.call.name if tool.call.name in self._names else "unknown"
-        telemetry.TOOL_EXECUTIONS.labels(name, result.error or "ok").inc()
-        telemetry.TOOL_SECONDS.labels(name).observe(seconds)
+            return await self._toolbox.run(tool.call, context)
 
     def close_open(self, log: SessionLog, turn: TurnState, *, reason: str) -> tuple[str, ...]:
         """Give every call without an outcome one, so that the transcript stays valid. Returns what was running.
@@ -113,6 +133,7 @@ class ToolCalls:
         for tool in turn.open_calls():
             if tool.started:
                 log.stage(ToolOutcomeUnknown(tool.call.id, tool.call.name), turn.id)
+                self._meters.lose(log, turn, tool.call)
         if any(tool.result is not None and tool.result.error == "outcome_unknown" for tool in turn.tools.values()):
             self._stop(log.state.session_id)
 

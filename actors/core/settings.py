@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -163,9 +163,16 @@ class Settings(BaseSettings):
     budget_user_hour_micros: int = Field(default=5_000_000, ge=0, description="One user, in an hour (UTC).")
     budget_user_day_micros: int = Field(default=50_000_000, ge=0, description="One user, in a day (UTC).")
     budget_user_month_micros: int = Field(default=500_000_000, ge=0, description="One user, in a month (UTC).")
+    budget_key_day_micros: int = Field(default=0, ge=0, description="One API key, in a day (UTC).")
+    budget_key_month_micros: int = Field(default=0, ge=0, description="One API key, in a month (UTC).")
+    budget_org: str | None = Field(
+        default=None, max_length=64, description="The organisation that this installation's calls are charged to, too."
+    )
+    budget_org_day_micros: int = Field(default=0, ge=0, description="It, in a day (UTC).")
+    budget_org_month_micros: int = Field(default=0, ge=0, description="It, in a month (UTC).")
     budget_unlisted_price: Literal["auto", "free", "assumed", "refuse"] = Field(
         default="auto",
-        description="A model without a list price. auto: free at a server that lists no prices at all, else assumed.",
+        description="A model of unknown price. auto: free at a server of which no price is known, else refused.",
     )
     budget_assumed_prompt_usd: Decimal = Field(
         default=Decimal(10), ge=0, description="The assumed price of a million prompt tokens."
@@ -173,6 +180,16 @@ class Settings(BaseSettings):
     budget_assumed_completion_usd: Decimal = Field(
         default=Decimal(40), ge=0, description="The assumed price of a million completion tokens."
     )
+    budget_sandbox_second_micros: Decimal = Field(
+        default=Decimal(0), ge=0, description="A second of code in a sandbox; fractions are fine. 0: it is free."
+    )
+    budget_sandbox_seconds: Literal["wall", "cpu"] = Field(
+        default="wall", description="Which seconds those are; wall where a sandbox does not count processor time."
+    )
+    budget_tool_micros: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default={}, description='What a call of a tool costs beside that, by name, e.g. {"web_search": 5000}.'
+    )
+    budget_embedding_micros: int = Field(default=0, ge=0, description="A text that is embedded, by remember or recall.")
     budget_redis_url: str | None = Field(
         default=None, description="A Redis that admits reservations, e.g. redis://…; by default the database does."
     )

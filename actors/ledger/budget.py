@@ -11,6 +11,7 @@ from ..core.clock import Clock, rfc3339
 from ..core.errors import AccountSuspended, BudgetExceeded
 from ..core.money import format_usd
 from .base import Admission, Balance, Bucket, Denied, Hold, Ledger, Scope, Wanted, window_end, window_of
+from .payer import SharedLimits
 from .rules import judge
 
 WAIT_S = 2.0
@@ -51,8 +52,13 @@ class Budgets:
         clock: Clock,
         hold_s: float,
         jitter: Callable[[], float] = random.random,
+        shared: SharedLimits | None = None,
     ) -> None:
-        """`hold_s` is how long an attempt may be under way before it is given up."""
+        """`hold_s` is how long an attempt may be under way before it is given up.
+
+        `shared` are the limits of keys and organisations.
+        """
+        self._shared = shared or SharedLimits()
         self.ledger: Admission = ledger
         self._accounts = ledger
         self._limits = limits
@@ -95,7 +101,8 @@ class Budgets:
             raise refusal(verdict)
 
     def _buckets(self, user_id: str, session_id: str, now: datetime) -> tuple[Bucket, ...]:
-        return tuple(scope.bucket(now) for scope in self._limits.scopes(user_id, session_id))
+        scopes = (*self._limits.scopes(user_id, session_id), *self._shared.scopes())
+        return tuple(scope.bucket(now) for scope in scopes)
 
 
 def refusal(denied: Denied) -> BudgetExceeded | AccountSuspended:

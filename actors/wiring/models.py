@@ -14,6 +14,7 @@ from ..llm.demo import DemoModel
 from ..llm.limits import CallLimits, FairSlots, LimitedLLM
 from ..llm.openai import OpenAIClient, Timeouts
 from ..llm.preferences import Preferences
+from ..llm.price_table import PriceTable, Table, no_table
 
 DEMO = "demo"
 OPENROUTER = "https://openrouter.ai/api/v1"
@@ -113,4 +114,13 @@ def _llm(settings: Settings, clock: Clock, breakers: Breakers) -> LLM:
         ),
         breakers=breakers,
         clock=clock,
+        table=price_table(settings, clock),
     )
+
+
+def price_table(settings: Settings, clock: Clock) -> Table:
+    """Prices of models that the server does not list."""
+    source = model_source(settings)
+    if source == DEMO:
+        return no_table
+    return PriceTable(source, gateway=settings.llm_dialect == "openrouter", clock=clock)

@@ -9,11 +9,13 @@ from ..agent.host import SessionHost
 from ..agent.journal import Journal
 from ..agent.limits import TurnLimits
 from ..agent.loop import TurnLoop
+from ..agent.meters import Meters
 from ..agent.model_call import ModelCall
 from ..agent.payloads import Payloads
 from ..agent.prices import Price, Prices
 from ..agent.spending import Spending
 from ..agent.sql_journal import SqlJournal
+from ..agent.tariff import Tariff
 from ..agent.tool_calls import ToolCalls
 from ..core.clock import Clock, SystemClock
 from ..core.ids import NewId, uuid7_ids
@@ -30,7 +32,7 @@ from ..security.cipher import ClearText
 from ..tools.toolbox import Toolbox, default_tools
 from .ledger import open_budgets
 from .limits import sandbox_limits
-from .models import left_alone, model_breakers, open_llm
+from .models import left_alone, model_breakers, open_llm, price_table
 from .policy import sandbox_guard
 from .store import open_database
 
@@ -73,11 +75,16 @@ def _toolbox(settings: Settings, clock: Clock) -> Toolbox:
     return Toolbox(default_tools(clock, sandbox_limits(settings), max_chars=chars), max_chars=chars)
 
 
-def _prices(settings: Settings, llm: LLM) -> Prices:
+def _prices(settings: Settings, llm: LLM, clock: Clock) -> Prices:
     per_token = [
         usd / 1_000_000 for usd in (settings.budget_assumed_prompt_usd, settings.budget_assumed_completion_usd)
     ]
-    return Prices(llm, unlisted=settings.budget_unlisted_price, assumed=Price(*per_token))
+    return Prices(
+        llm,
+        unlisted=settings.budget_unlisted_price,
+        assumed=Price(*per_token),
+        table=price_table(settings, clock),
+    )
 
 
 def session_host(
@@ -100,6 +107,7 @@ def session_host(
     new_id = new_id or uuid7_ids(clock)
     toolbox = _toolbox(settings, clock)
     guard = sandbox_guard(settings, sandboxes, audit=audit, clock=clock, new_id=new_id)
+    spending = None if budgets is None else Spending(budgets, _prices(settings, llm, clock))
     model = ModelCall(
         llm,
         tools=toolbox.specs,
@@ -107,12 +115,19 @@ def session_host(
         new_id=new_id,
         max_completion_tokens=settings.completion_max_tokens,
         default_system=settings.system_prompt,
-        spending=None if budgets is None else Spending(budgets, _prices(settings, llm)),
+        spending=spending,
     )
     approvals = Approvals(toolbox, ApprovalPolicy.of(settings), clock=clock, new_id=new_id)
     loop = TurnLoop(
         model,
-        ToolCalls(toolbox, approvals, guard=guard, memories=memories, clock=clock),
+        ToolCalls(
+            toolbox,
+            approvals,
+            guard=guard,
+            memories=memories,
+            meters=Meters(toolbox, Tariff.of(settings), spending=spending, clock=clock),
+            clock=clock,
+        ),
         limits=TurnLimits.of(settings),
         max_recoveries=settings.turn_max_recoveries,
         clock=clock,
