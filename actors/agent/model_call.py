@@ -17,7 +17,19 @@ from ..core.ids import NewId
 from ..core.messages import AssistantMessage, ToolCall, ToolSpec, Usage
 from ..core.text import mended, mended_json, storable
 from ..ledger.book import AttemptClosed, AttemptOpened
-from ..llm.base import LLM, Answer, Began, ModelRequest, ReasoningText, Resending, Retrying, StreamItem, TextDelta
+from ..llm.base import (
+    LLM,
+    Answer,
+    Began,
+    ModelRequest,
+    Queued,
+    ReasoningText,
+    Resending,
+    Retrying,
+    Sending,
+    StreamItem,
+    TextDelta,
+)
 from .log import SessionLog
 from .prompt import messages_for
 from .spending import Paid, Spending
@@ -49,6 +61,8 @@ class _Attempt:
     first_token: bool = False
     answer: Answer | None = None
     generation_id: str | None = None
+    queued: bool = False
+    """It waits for other calls to end: nothing of it was sent."""
     closed: bool = False
     """Its ledger row has its end: it was never sent, or it failed and the next one is not yet sent."""
 
@@ -166,18 +180,12 @@ class ModelCall:
         async with aclosing(stream) as items:
             async for item in items:
                 match item:
-                    case TextDelta(raw):
-                        self._first_token(attempt, turn)
-                        text = mended(raw)
-                        attempt.text.append(text)
-                        log.preview("message.delta", turn.id, attempt.message_id, text)
-                    case ReasoningText(raw):
-                        self._first_token(attempt, turn)
-                        text = mended(raw)
-                        attempt.reasoning.append(text)
-                        log.preview("reasoning.delta", turn.id, attempt.message_id, text)
+                    case TextDelta() | ReasoningText():
+                        self._show(item, attempt, log, turn)
                     case Retrying():
                         await self._failed(attempt, item, log, turn)
+                    case Queued() | Sending():
+                        attempt.queued = isinstance(item, Queued)
                     case Resending():
                         await self._again(attempt, request, log, turn)
                     case Began(generation_id):
@@ -190,7 +198,14 @@ class ModelCall:
             raise ModelProtocolError(f"the model asked for more than {MAX_CALLS} tool calls at once")
         return attempt.answer
 
-    def _first_token(self, attempt: _Attempt, turn: TurnState) -> None:
+    def _show(self, item: TextDelta | ReasoningText, attempt: _Attempt, log: SessionLog, turn: TurnState) -> None:
+        text = mended(item.text)
+        if isinstance(item, TextDelta):
+            attempt.text.append(text)
+            log.preview("message.delta", turn.id, attempt.message_id, text)
+        else:
+            attempt.reasoning.append(text)
+            log.preview("reasoning.delta", turn.id, attempt.message_id, text)
         if not attempt.first_token:
             attempt.first_token = True
             waited = self._clock.monotonic() - attempt.started
@@ -243,12 +258,12 @@ class ModelCall:
             )
         log.clear_previews()
         # A request that was refused costs nothing; of any other that broke off nobody knows yet.
-        free = _never_billed(error) and not attempt.first_token
+        free = attempt.queued or (_never_billed(error) and not attempt.first_token)
         answer = attempt.answer
         source: CostSource = "free" if free else "unknown"
         outcome = error.code if isinstance(error, GreenroomError) else "cancelled"
         details = error.details if isinstance(error, GreenroomError) else {}
-        if details.get("not_sent"):
+        if attempt.queued or details.get("not_sent"):
             outcome = NOT_SENT
         closed = AttemptClosed(
             attempt.id,
