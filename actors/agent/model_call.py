@@ -16,7 +16,7 @@ from ..core.events import CostSource, MessageCompleted, ToolRequested, UsageUpda
 from ..core.ids import NewId
 from ..core.messages import AssistantMessage, ToolCall, ToolSpec, Usage
 from ..core.text import mended, mended_json, storable
-from ..ledger.book import AttemptClosed, AttemptOpened
+from ..ledger.book import AttemptClosed, AttemptNamed, AttemptOpened
 from ..llm.base import (
     LLM,
     Answer,
@@ -43,6 +43,9 @@ INTERRUPTED = "interrupted"
 
 NOT_SENT = "not_sent"
 """Outcome of a row whose request was never made: a cancel came first, or a breaker or a limit refused it."""
+
+NAMED_AFTER_S = 0.25
+"""A call that runs longer than that has its name at the server written down, for when this process dies over it."""
 
 _NOTHING = Decimal(0)
 
@@ -164,7 +167,7 @@ class ModelCall:
         closed = (
             _free(attempt.id, failed.outcome, now) if failed.free else AttemptClosed(attempt.id, failed.outcome, now)
         )
-        closed = replace(closed, generation_id=failed.generation_id)
+        closed = replace(closed, generation_id=failed.generation_id or attempt.generation_id)
         self._close(closed, attempt, log, turn)
         attempt.closed = True
         await self._pay(attempt, closed)
@@ -190,6 +193,8 @@ class ModelCall:
                         await self._again(attempt, request, log, turn)
                     case Began(generation_id):
                         attempt.generation_id = storable(generation_id)
+                        log.stage_attempt(AttemptNamed(attempt.id, attempt.generation_id))
+                        log.flush_later(NAMED_AFTER_S)
                     case Answer():
                         attempt.answer = _named(item)
         if attempt.answer is None:

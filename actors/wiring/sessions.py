@@ -30,7 +30,7 @@ from ..security.cipher import ClearText
 from ..tools.toolbox import Toolbox, default_tools
 from .ledger import open_budgets
 from .limits import sandbox_limits
-from .models import left_alone, model_breakers, open_llm
+from .models import keeps_records, left_alone, model_breakers, open_llm
 from .policy import sandbox_guard
 from .store import open_database
 
@@ -80,6 +80,10 @@ def _prices(settings: Settings, llm: LLM) -> Prices:
     return Prices(llm, unlisted=settings.budget_unlisted_price, assumed=Price(*per_token))
 
 
+def _spending(settings: Settings, llm: LLM, budgets: Budgets | None) -> Spending | None:
+    return budgets and Spending(budgets, _prices(settings, llm), records=keeps_records(settings))
+
+
 def session_host(
     settings: Settings,
     *,
@@ -107,7 +111,7 @@ def session_host(
         new_id=new_id,
         max_completion_tokens=settings.completion_max_tokens,
         default_system=settings.system_prompt,
-        spending=None if budgets is None else Spending(budgets, _prices(settings, llm)),
+        spending=_spending(settings, llm, budgets),
     )
     approvals = Approvals(toolbox, ApprovalPolicy.of(settings), clock=clock, new_id=new_id)
     loop = TurnLoop(
