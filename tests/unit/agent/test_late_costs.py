@@ -20,7 +20,7 @@ async def test_a_call_that_died_with_its_process_is_asked_for_by_the_name_that_i
     running = world.host(ScriptedLLM([[Began("gen_1"), TextDelta("Once"), asyncio.Event()]]))
     waiting = asyncio.create_task(running.chat(world.submit(), wait_s=5))
     async with asyncio.timeout(5):
-        while [a.details["generation_id"] for a in await world.attempts()] != ["gen_1"]:
+        while [a.details["generation_id"] for a in await world.attempts()] != ["gen_1"]:  # noqa: ASYNC110 - of a row no event tells
             await asyncio.sleep(0.01)
     await world.die(running)
     waiting.cancel()
