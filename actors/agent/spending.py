@@ -31,9 +31,11 @@ class Paid:
 class Spending:
     """Asks the budgets on behalf of calls of models and tools. One for a process."""
 
-    def __init__(self, budgets: Budgets, prices: Prices) -> None:
+    def __init__(self, budgets: Budgets, prices: Prices, *, records: bool = False) -> None:
+        """`records`: the server tells afterwards what an attempt cost, so that a list price is not the last word."""
         self._budgets = budgets
         self._prices = prices
+        self._records = records
         self._settling: set[asyncio.Task[None]] = set()
         self._logger = structlog.get_logger("greenroom.spending")
 
@@ -81,9 +83,13 @@ class Spending:
     async def _close(self, paid: Paid, closed: AttemptClosed) -> None:
         cost = _cost(paid.price, closed)
         ledger = self._budgets.ledger
+        waits = self._records and closed.may_be_corrected and closed.generation_id is not None
         try:
             async with asyncio.timeout(SETTLING_S):
-                await (ledger.expire(paid.hold) if cost is None else ledger.settle(paid.hold, cost))
+                if cost is None or waits:
+                    await ledger.expire(paid.hold, estimate=cost)
+                else:
+                    await ledger.settle(paid.hold, cost)
         except (GreenroomError, TimeoutError) as error:
             self._logger.warning("attempt not settled", attempt_id=closed.id, error=repr(error))
 

@@ -10,7 +10,9 @@ from ..ledger.budget import Budgets, UserLimits
 from ..ledger.payer import SharedLimits
 from ..ledger.reaper import Reaper
 from ..ledger.sql import SqlLedger
+from ..ledger.truths import LateTruths
 from ..store.database import Database
+from .models import open_generations
 from .store import open_database
 
 _HOLD_MARGIN_S = 60.0
@@ -44,6 +46,16 @@ async def open_budgets(settings: Settings, database: Database, clock: Clock) -> 
 async def open_reaper(settings: Settings, clock: Clock) -> AsyncGenerator[Reaper]:
     async with open_database(settings) as database, open_ledger(settings, database, clock) as ledger:
         yield Reaper(ledger, database, clock=clock)
+
+
+@asynccontextmanager
+async def open_truths(settings: Settings, clock: Clock) -> AsyncGenerator[LateTruths]:
+    async with (
+        open_database(settings) as database,
+        open_ledger(settings, database, clock) as ledger,
+        open_generations(settings, clock) as generations,
+    ):
+        yield LateTruths(ledger, database, generations, clock=clock)
 
 
 def user_limits(settings: Settings) -> UserLimits:

@@ -32,7 +32,7 @@ from ..security.cipher import ClearText
 from ..tools.toolbox import Toolbox, default_tools
 from .ledger import open_budgets
 from .limits import sandbox_limits
-from .models import left_alone, model_breakers, open_llm, price_table
+from .models import keeps_records, left_alone, model_breakers, open_llm, price_table
 from .policy import sandbox_guard
 from .store import open_database
 
@@ -87,6 +87,10 @@ def _prices(settings: Settings, llm: LLM, clock: Clock) -> Prices:
     )
 
 
+def _spending(settings: Settings, llm: LLM, budgets: Budgets | None, clock: Clock) -> Spending | None:
+    return budgets and Spending(budgets, _prices(settings, llm, clock), records=keeps_records(settings))
+
+
 def session_host(
     settings: Settings,
     *,
@@ -107,7 +111,7 @@ def session_host(
     new_id = new_id or uuid7_ids(clock)
     toolbox = _toolbox(settings, clock)
     guard = sandbox_guard(settings, sandboxes, audit=audit, clock=clock, new_id=new_id)
-    spending = None if budgets is None else Spending(budgets, _prices(settings, llm, clock))
+    spending = _spending(settings, llm, budgets, clock)
     model = ModelCall(
         llm,
         tools=toolbox.specs,
