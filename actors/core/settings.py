@@ -30,6 +30,8 @@ EVERYDAY_COMMANDS = (
 
 _DOMAIN = re.compile(r"(\*\.)?([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_-]*[a-z][a-z0-9_-]*", re.IGNORECASE)
 
+_THRESHOLD = re.compile(r"(hour|day|month):\d{1,9}(\.\d{1,6})?%?:(warning|critical|emergency)")
+
 
 class Settings(BaseSettings):
     """Read from `GREENROOM_*` environment variables; an argument to the constructor wins over them."""
@@ -158,6 +160,27 @@ class Settings(BaseSettings):
     budget_assumed_completion_usd: Decimal = Field(
         default=Decimal(40), ge=0, description="The assumed price of a million completion tokens."
     )
+    budget_thresholds: tuple[str, ...] = Field(
+        default=("hour:80%:warning", "day:80%:critical", "month:80%:warning", "month:95%:emergency"),
+        description="window:sum:severity, by user; the sum a share of the limit (80%) or US dollars (40).",
+    )
+    budget_cheaper_model: str | None = Field(
+        default=None, description="Asked in place of an expensive model while a budget is paused."
+    )
+    budget_expensive_prompt_usd: Decimal = Field(
+        default=Decimal(5), ge=0, description="Dearer models, by a million prompt tokens, are refused then."
+    )
+    budget_expensive_completion_usd: Decimal = Field(
+        default=Decimal(15), ge=0, description="The same by a million completion tokens."
+    )
+    budget_expensive_run_s: float = Field(
+        default=60.0, gt=0, description="And no program of a tool runs longer than that then."
+    )
+    budget_webhook_url: str | None = Field(default=None, description="Is told of thresholds, in Slack's format.")
+    budget_webhook_secret_env: str = Field(
+        default="GREENROOM_WEBHOOK_SECRET", description="Name of the variable with the secret that signs that."
+    )
+    budget_webhook_tries: int = Field(default=12, ge=1, description="Then it is given up, after about an hour.")
     budget_redis_url: str | None = Field(
         default=None, description="A Redis that admits reservations, e.g. redis://…; by default the database does."
     )
@@ -268,6 +291,14 @@ class Settings(BaseSettings):
             except re.error as error:
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
         return patterns
+
+    @field_validator("budget_thresholds")
+    @classmethod
+    def _are_thresholds(cls, thresholds: tuple[str, ...]) -> tuple[str, ...]:
+        for threshold in thresholds:
+            if not _THRESHOLD.fullmatch(threshold):
+                raise ValueError(f"{threshold!r} is not as day:80%:critical or day:40:critical")
+        return thresholds
 
     @field_validator("sandbox_egress_domains")
     @classmethod

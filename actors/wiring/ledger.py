@@ -5,10 +5,12 @@ from contextlib import asynccontextmanager
 
 from ..core.clock import Clock
 from ..core.settings import Settings
-from ..ledger.base import Ledger
+from ..ledger.alerts import Watch
+from ..ledger.base import Ledger, Window
 from ..ledger.budget import Budgets, UserLimits
 from ..ledger.reaper import Reaper
 from ..ledger.sql import SqlLedger
+from ..ledger.thresholds import Thresholds
 from ..store.database import Database
 from .store import open_database
 
@@ -17,7 +19,7 @@ _HOLD_MARGIN_S = 60.0
 
 @asynccontextmanager
 async def open_ledger(settings: Settings, database: Database, clock: Clock) -> AsyncGenerator[Ledger]:
-    book = SqlLedger(database)
+    book = SqlLedger(database, watch(settings, clock))
     if settings.budget_redis_url is None:
         yield book
         return
@@ -41,6 +43,12 @@ async def open_budgets(settings: Settings, database: Database, clock: Clock) -> 
 async def open_reaper(settings: Settings, clock: Clock) -> AsyncGenerator[Reaper]:
     async with open_database(settings) as database, open_ledger(settings, database, clock) as ledger:
         yield Reaper(ledger, database, clock=clock)
+
+
+def watch(settings: Settings, clock: Clock) -> Watch:
+    limits = user_limits(settings)
+    windows: dict[Window, int | None] = {"hour": limits.hour, "day": limits.day, "month": limits.month}
+    return Watch(Thresholds.of(settings.budget_thresholds, windows), clock)
 
 
 def user_limits(settings: Settings) -> UserLimits:

@@ -1,8 +1,9 @@
 """A host of sessions."""
 
 import functools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 
 from ..agent.approvals import ApprovalPolicy, Approvals
 from ..agent.host import SessionHost
@@ -19,6 +20,8 @@ from ..core.clock import Clock, SystemClock
 from ..core.ids import NewId, uuid7_ids
 from ..core.settings import Settings
 from ..ledger.budget import Budgets
+from ..ledger.expensive import Expensive, Operation
+from ..ledger.thresholds import Alert
 from ..llm.base import LLM
 from ..memory.base import MemoryStore
 from ..memory_handles import RemoteMemories
@@ -28,6 +31,7 @@ from ..sandbox_handles import RemoteSandboxes
 from ..security.audit import Audit, SqlAudit
 from ..security.cipher import ClearText
 from ..tools.toolbox import Toolbox, default_tools
+from .alerts import reactions
 from .ledger import open_budgets
 from .limits import sandbox_limits
 from .models import left_alone, model_breakers, open_llm
@@ -59,6 +63,7 @@ async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
                 audit=audit,
                 clock=clock,
                 budgets=budgets,
+                react=reactions(settings, budgets.accounts, database, clock).react,
                 impaired=functools.partial(left_alone, breakers),
             )
 
@@ -80,6 +85,23 @@ def _prices(settings: Settings, llm: LLM) -> Prices:
     return Prices(llm, unlisted=settings.budget_unlisted_price, assumed=Price(*per_token))
 
 
+def _spending(
+    settings: Settings, budgets: Budgets, llm: LLM, react: Callable[[Alert], Awaitable[None]] | None
+) -> Spending:
+    bounds = {
+        Operation.PROMPT: settings.budget_expensive_prompt_usd,
+        Operation.COMPLETION: settings.budget_expensive_completion_usd,
+        Operation.RUN: Decimal(settings.budget_expensive_run_s),
+    }
+    return Spending(
+        budgets,
+        _prices(settings, llm),
+        expensive=Expensive(bounds),
+        cheaper_model=settings.budget_cheaper_model,
+        react=react,
+    )
+
+
 def session_host(
     settings: Settings,
     *,
@@ -91,6 +113,7 @@ def session_host(
     clock: Clock,
     new_id: NewId | None = None,
     budgets: Budgets | None = None,
+    react: Callable[[Alert], Awaitable[None]] | None = None,
     impaired: Callable[[], tuple[str, ...]] = tuple,
 ) -> SessionHost:
     """A host over the parts given: the same for a session actor and for a test in one process.
@@ -100,6 +123,7 @@ def session_host(
     new_id = new_id or uuid7_ids(clock)
     toolbox = _toolbox(settings, clock)
     guard = sandbox_guard(settings, sandboxes, audit=audit, clock=clock, new_id=new_id)
+    spending = None if budgets is None else _spending(settings, budgets, llm, react)
     model = ModelCall(
         llm,
         tools=toolbox.specs,
@@ -107,12 +131,12 @@ def session_host(
         new_id=new_id,
         max_completion_tokens=settings.completion_max_tokens,
         default_system=settings.system_prompt,
-        spending=None if budgets is None else Spending(budgets, _prices(settings, llm)),
+        spending=spending,
     )
     approvals = Approvals(toolbox, ApprovalPolicy.of(settings), clock=clock, new_id=new_id)
     loop = TurnLoop(
         model,
-        ToolCalls(toolbox, approvals, guard=guard, memories=memories, clock=clock),
+        ToolCalls(toolbox, approvals, guard=guard, memories=memories, clock=clock, spending=spending),
         limits=TurnLimits.of(settings),
         max_recoveries=settings.turn_max_recoveries,
         clock=clock,
