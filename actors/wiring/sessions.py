@@ -1,8 +1,9 @@
 """A host of sessions."""
 
 import functools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 
 from ..agent.approvals import ApprovalPolicy, Approvals
 from ..agent.host import SessionHost
@@ -21,6 +22,8 @@ from ..core.clock import Clock, SystemClock
 from ..core.ids import NewId, uuid7_ids
 from ..core.settings import Settings
 from ..ledger.budget import Budgets
+from ..ledger.expensive import Expensive, Operation
+from ..ledger.thresholds import Alert
 from ..llm.base import LLM
 from ..memory.base import MemoryStore
 from ..memory_handles import RemoteMemories
@@ -30,6 +33,7 @@ from ..sandbox_handles import RemoteSandboxes
 from ..security.audit import Audit, SqlAudit
 from ..security.cipher import ClearText
 from ..tools.toolbox import Toolbox, default_tools
+from .alerts import reactions
 from .ledger import open_budgets
 from .limits import sandbox_limits
 from .models import keeps_records, left_alone, model_breakers, open_llm, price_table
@@ -61,6 +65,7 @@ async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
                 audit=audit,
                 clock=clock,
                 budgets=budgets,
+                react=reactions(settings, budgets.accounts, database, clock).react,
                 impaired=functools.partial(left_alone, breakers),
             )
 
@@ -87,8 +92,26 @@ def _prices(settings: Settings, llm: LLM, clock: Clock) -> Prices:
     )
 
 
-def _spending(settings: Settings, llm: LLM, budgets: Budgets | None, clock: Clock) -> Spending | None:
-    return budgets and Spending(budgets, _prices(settings, llm, clock), records=keeps_records(settings))
+def _spending(
+    settings: Settings,
+    budgets: Budgets,
+    llm: LLM,
+    clock: Clock,
+    react: Callable[[Alert], Awaitable[None]] | None,
+) -> Spending:
+    bounds = {
+        Operation.PROMPT: settings.budget_expensive_prompt_usd,
+        Operation.COMPLETION: settings.budget_expensive_completion_usd,
+        Operation.RUN: Decimal(settings.budget_expensive_run_s),
+    }
+    return Spending(
+        budgets,
+        _prices(settings, llm, clock),
+        expensive=Expensive(bounds),
+        cheaper_model=settings.budget_cheaper_model,
+        react=react,
+        records=keeps_records(settings),
+    )
 
 
 def session_host(
@@ -102,6 +125,7 @@ def session_host(
     clock: Clock,
     new_id: NewId | None = None,
     budgets: Budgets | None = None,
+    react: Callable[[Alert], Awaitable[None]] | None = None,
     impaired: Callable[[], tuple[str, ...]] = tuple,
 ) -> SessionHost:
     """A host over the parts given: the same for a session actor and for a test in one process.
@@ -111,7 +135,7 @@ def session_host(
     new_id = new_id or uuid7_ids(clock)
     toolbox = _toolbox(settings, clock)
     guard = sandbox_guard(settings, sandboxes, audit=audit, clock=clock, new_id=new_id)
-    spending = _spending(settings, llm, budgets, clock)
+    spending = None if budgets is None else _spending(settings, budgets, llm, clock, react)
     model = ModelCall(
         llm,
         tools=toolbox.specs,
@@ -131,6 +155,7 @@ def session_host(
             memories=memories,
             meters=Meters(toolbox, Tariff.of(settings), spending=spending, clock=clock),
             clock=clock,
+            spending=spending,
         ),
         limits=TurnLimits.of(settings),
         max_recoveries=settings.turn_max_recoveries,
