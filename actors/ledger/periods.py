@@ -63,6 +63,13 @@ def span_of(period: Period, now: datetime, *, since: datetime | None = None, unt
 
     Raises `InvalidInput` when there is none, or when there are too many.
     """
+    try:
+        return _span(period, now, since, until)
+    except OverflowError:
+        raise InvalidInput("the calendar does not reach so far") from None
+
+
+def _span(period: Period, now: datetime, since: datetime | None, until: datetime | None) -> Span:
     last = begin_of(period, now if until is None else until - timedelta(microseconds=1))
     begin = _back(period, last, SHOWN[period] - 1) if since is None else begin_of(period, since)
     if begin > last or (since is not None and until is not None and since >= until):

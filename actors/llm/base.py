@@ -109,6 +109,8 @@ class ModelInfo:
     context_length: int | None = None
     prompt_usd: Decimal | None = None
     completion_usd: Decimal | None = None
+    cache_read_usd: Decimal | None = None
+    """Of a prompt token that is read from the provider's cache."""
 
 
 class LLM(Protocol):

@@ -107,4 +107,5 @@ def _model(entry: dict[str, Any]) -> ModelInfo:
         context_length=next((count for name in _CONTEXT_MEMBERS if (count := as_count(entry.get(name)))), None),
         prompt_usd=read_usd(pricing.get("prompt")),
         completion_usd=read_usd(pricing.get("completion")),
+        cache_read_usd=read_usd(pricing.get("input_cache_read")),
     )
