@@ -225,7 +225,7 @@ class Addresses(HTMLParser):
             self.found.append(members["href"])
 
 
-@pytest.mark.parametrize("page", ["/", "/docs"])
+@pytest.mark.parametrize("page", ["/", "/costs", "/docs"])
 async def test_a_page_loads_everything_from_here(edge, page):
     response = await edge.http.get(page)
     parser = Addresses()
