@@ -129,6 +129,8 @@ class ModelInfo:
     """The server says that it depends: the model is a router to others."""
     listed_at: datetime | None = None
     """When the list was read."""
+    cache_read_usd: Decimal | None = None
+    """Of a prompt token that is read from the provider's cache."""
 
 
 class LLM(Protocol):

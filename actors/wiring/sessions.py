@@ -72,15 +72,17 @@ async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
 
 def tool_names(settings: Settings, clock: Clock) -> tuple[str, ...]:
     """Names of the tools that models may call."""
-    return tuple(spec.name for spec in _toolbox(settings, clock).specs)
+    return tuple(spec.name for spec in make_toolbox(settings, clock).specs)
 
 
-def _toolbox(settings: Settings, clock: Clock) -> Toolbox:
+def make_toolbox(settings: Settings, clock: Clock) -> Toolbox:
+    """The tools that models may call."""
     chars = settings.tool_output_chars
     return Toolbox(default_tools(clock, sandbox_limits(settings), max_chars=chars), max_chars=chars)
 
 
-def _prices(settings: Settings, llm: LLM, clock: Clock) -> Prices:
+def make_prices(settings: Settings, llm: LLM, clock: Clock) -> Prices:
+    """Those of the model server, and what is taken where it lists none."""
     per_token = [
         usd / 1_000_000 for usd in (settings.budget_assumed_prompt_usd, settings.budget_assumed_completion_usd)
     ]
@@ -106,7 +108,7 @@ def _spending(
     }
     return Spending(
         budgets,
-        _prices(settings, llm, clock),
+        make_prices(settings, llm, clock),
         expensive=Expensive(bounds),
         cheaper_model=settings.budget_cheaper_model,
         react=react,
@@ -133,7 +135,7 @@ def session_host(
     Without `budgets` nothing is reserved and nothing refused.
     """
     new_id = new_id or uuid7_ids(clock)
-    toolbox = _toolbox(settings, clock)
+    toolbox = make_toolbox(settings, clock)
     guard = sandbox_guard(settings, sandboxes, audit=audit, clock=clock, new_id=new_id)
     spending = None if budgets is None else _spending(settings, budgets, llm, clock, react)
     model = ModelCall(
