@@ -20,6 +20,7 @@ from ..memory.base import E5
 from ..tools.base import OUTCOME_UNKNOWN, ToolResult
 from ..tools.toolbox import Toolbox
 from .log import SessionLog
+from .reactions import event_of
 from .spending import Paid, Spending
 from .tariff import Tariff
 from .turn_state import TurnState
@@ -90,7 +91,8 @@ class Meters:
             telemetry.COST_DOLLARS.labels("", use.kind).inc(closed.spent.cost_micros / 1_000_000)
         for use, closed in ended:
             if self._spending is not None and use.paid is not None:
-                await self._spending.close(use.paid, closed)
+                for alert in await self._spending.close(use.paid, closed):
+                    log.stage(event_of(alert), turn.id)
 
     def lose(self, log: SessionLog, turn: TurnState, call: ToolCall) -> None:
         """At recovery: nobody knows what a call cost that was running when its process died."""

@@ -19,6 +19,7 @@ from ..core.events import (
     MessageCompleted,
     MessageEdited,
     MessageSteered,
+    ModelReplaced,
     Origin,
     SessionCreated,
     SessionPaused,
@@ -183,10 +184,8 @@ class SessionState:
                 self.transcript.append(UserMessage(turn.content))
             case TurnRecovering() as body:
                 turn.recoveries = body.recoveries
-            case TurnWaiting() as body:
-                turn.waiting = body.reason
-            case TurnResumed():
-                turn.waiting = None
+            case TurnWaiting() | TurnResumed() as body:
+                turn.waiting = body.reason if isinstance(body, TurnWaiting) else None
             case MessageEdited() as body:
                 turn.content = body.content
             case MessageSteered():
@@ -199,6 +198,8 @@ class SessionState:
             case UsageUpdated() as body:
                 turn.spent += body.spent
                 self.spent = body.session
+            case ModelReplaced() as body:
+                turn.replaced_by = body.model
             case TurnCompleted() | TurnFailed() | TurnCancelled() as body:
                 self._end(turn, body)
             case _:

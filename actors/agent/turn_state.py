@@ -59,6 +59,8 @@ class TurnState:
     spent: Spent = field(default_factory=Spent)
     payer: Payer = NOBODY
     tools: dict[str, ToolState] = field(default_factory=dict[str, ToolState])
+    replaced_by: str | None = None
+    """The model that is asked in place of the turn's own, because that is expensive and the budget is paused."""
     outcome: TurnCompleted | TurnFailed | TurnCancelled | None = None
 
     def open_calls(self) -> list[ToolState]:

@@ -318,6 +318,32 @@ class UsageUpdated:
     type: Literal["usage.updated"] = "usage.updated"
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetReached:
+    """What an attempt of this session cost took its user past a threshold. Told once for a user and a window.
+
+    `critical` refuses what is expensive until `resets_at`; `emergency` all that costs, until an operator lifts it.
+    """
+
+    alert_id: str
+    severity: Literal["warning", "critical", "emergency"]
+    window: str
+    threshold_micros: int
+    spent_micros: int
+    limit_micros: int | None = None
+    resets_at: datetime | None = None
+    type: Literal["budget.reached"] = "budget.reached"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReplaced:
+    """The turn's model is expensive, and the user's budget paused: from here on `model` is asked in its place."""
+
+    asked: str
+    model: str
+    type: Literal["model.replaced"] = "model.replaced"
+
+
 Body: TypeAlias = Annotated[
     SessionCreated
     | SessionPaused
@@ -342,7 +368,9 @@ Body: TypeAlias = Annotated[
     | ApprovalRequested
     | ApprovalResolved
     | ApprovalExpired
-    | UsageUpdated,
+    | UsageUpdated
+    | BudgetReached
+    | ModelReplaced,
     Field(discriminator="type"),
 ]
 

@@ -1,7 +1,8 @@
 """The book of attempts: a row when a model or a tool is about to be called, completed when that has ended.
 
 Rows are written by the journal, in the transaction that writes the events around the call; a crash in
-between leaves the row `dispatched`, which says that money may have been spent.
+between leaves the row `dispatched`, which says that money may have been spent. A row whose cost the server may
+still tell has a time to ask it again (`truths.py`).
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from ..core.events import CostSource, PaidKind, Spent
 from ..core.messages import Usage
 from ..core.money import to_micros
 from ..store.database import METADATA, Instant
+from .corrections import Correction, corrections_of
 
 ATTEMPTS = sa.Table(
     "attempts",
@@ -43,7 +45,11 @@ ATTEMPTS = sa.Table(
     sa.Column("cost_source", sa.String(20)),
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("finished_at", Instant),
+    # When its cost is to be looked up again; NULL where it is known, or nobody will ever tell.
+    sa.Column("look_at", Instant),
     sa.Index("attempts_by_user", "user_id", "started_at"),
+    # Partial on PostgreSQL too, as the migration says.
+    sa.Index("attempts_to_look_up", "look_at", sqlite_where=sa.text("look_at IS NOT NULL")),
 )
 
 
@@ -59,6 +65,14 @@ class AttemptOpened:
     started_at: datetime
     kind: PaidKind = "model"
     name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptNamed:
+    """The server has named a model call that is under way: by that its cost can be found when this process dies."""
+
+    id: str
+    generation_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,11 @@ class AttemptClosed:
     """Of a tool or a sandbox."""
 
     @property
+    def may_be_corrected(self) -> bool:
+        """Nobody has said yet what it cost, or only a list of prices has."""
+        return self.cost_source in ("unknown", "price_list", "fallback")
+
+    @property
     def spent(self) -> Spent:
         return Spent(
             usage=self.usage or Usage(),
@@ -86,7 +105,7 @@ class AttemptClosed:
         )
 
 
-AttemptEntry: TypeAlias = AttemptOpened | AttemptClosed
+AttemptEntry: TypeAlias = AttemptOpened | AttemptNamed | AttemptClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +125,14 @@ class Attempt:
     kind: PaidKind = "model"
     name: str | None = None
     seconds: float | None = None
+    late: Correction | None = None
+    """What was learnt after the session's events had told of it, and is in the members above."""
+
+    @property
+    def told(self) -> Spent:
+        """What the session's events say of it."""
+        now = Spent(self.usage, self.cost_micros or 0, self.cost_micros is not None)
+        return now if self.late is None else self.late.undone(now)
 
     @property
     def is_told(self) -> bool:
@@ -114,10 +141,15 @@ class Attempt:
 
 
 _OPEN = sa.insert(ATTEMPTS)
+_NAME = (
+    sa.update(ATTEMPTS)
+    .where(ATTEMPTS.c.id == sa.bindparam("attempt"))
+    .values(generation_id=sa.bindparam("new_generation_id", type_=ATTEMPTS.c.generation_id.type))
+)
 _STILL_OPEN = sa.select(ATTEMPTS.c.turn_id, ATTEMPTS.c.id, ATTEMPTS.c.kind).where(
     ATTEMPTS.c.session_id == sa.bindparam("session"), ATTEMPTS.c.state == "dispatched"
 )
-_WIDTHS = {column.name: getattr(column.type, "length", None) for column in ATTEMPTS.columns}
+_WIDTHS: dict[str, int | None] = {column.name: getattr(column.type, "length", None) for column in ATTEMPTS.columns}
 _CLOSED_COLUMNS = (
     "state",
     "model",
@@ -144,17 +176,32 @@ _CLOSE = (
             for name in _CLOSED_COLUMNS
         }
     )
+    .values(
+        look_at=sa.case(
+            (
+                sa.func.coalesce(
+                    sa.bindparam("new_generation_id", type_=ATTEMPTS.c.generation_id.type), ATTEMPTS.c.generation_id
+                ).is_not(None),
+                sa.bindparam("new_look_at", type_=Instant),
+            )
+        )
+    )
 )
 
 
 def record(connection: Connection, entries: Sequence[AttemptEntry]) -> None:
     """Write entries in their order, within the caller's transaction."""
+    ended = {entry.id for entry in entries if isinstance(entry, AttemptClosed)}
     for entry in entries:
         match entry:
             case AttemptOpened():
-                connection.execute(_OPEN, _fitted(_opened(entry)))
+                connection.execute(_OPEN, fitted(_opened(entry)))
+            case AttemptNamed():
+                if entry.id not in ended:  # else its end says so too
+                    named = entry.generation_id[: _WIDTHS["generation_id"]]
+                    connection.execute(_NAME, {"attempt": entry.id, "new_generation_id": named})
             case AttemptClosed():
-                closed = {f"new_{name}": value for name, value in _fitted(_closed(entry)).items()}
+                closed = {f"new_{name}": value for name, value in fitted(_closed(entry)).items()}
                 connection.execute(_CLOSE, {"attempt": entry.id, **closed})
 
 
@@ -172,7 +219,8 @@ def attempts_of(connection: Connection, session_id: str) -> tuple[Attempt, ...]:
     """Every attempt of a session, oldest first."""
     rows = connection.execute(
         sa.select(ATTEMPTS).where(ATTEMPTS.c.session_id == session_id).order_by(ATTEMPTS.c.started_at, ATTEMPTS.c.id)
-    )
+    ).all()
+    late = corrections_of(connection, session_id)
     return tuple(
         Attempt(
             id=row.id,
@@ -190,12 +238,13 @@ def attempts_of(connection: Connection, session_id: str) -> tuple[Attempt, ...]:
             kind=row.kind,
             name=row.name,
             seconds=row.seconds,
+            late=late.get(row.id),
         )
         for row in rows
     )
 
 
-def _fitted(row: dict[str, object]) -> dict[str, object]:
+def fitted(row: dict[str, object]) -> dict[str, object]:
     """Names that others chose, cut to their columns: a session must not stop over them."""
     return {
         name: value[:limit] if isinstance(value, str) and (limit := _WIDTHS[name]) else value
@@ -235,4 +284,5 @@ def _closed(entry: AttemptClosed) -> dict[str, object]:
         "cost_source": entry.cost_source,
         "seconds": entry.seconds,
         "finished_at": entry.finished_at,
+        "look_at": entry.finished_at if entry.may_be_corrected else None,
     }

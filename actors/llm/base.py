@@ -4,6 +4,7 @@ The contract of `LLM.stream`:
 
 * It yields any number of `TextDelta` and `ReasoningText`, then exactly one `Answer`, and ends. Any number of
   `Retrying`, each followed by `Resending`, may come before all of these, and one `Began` in each attempt.
+  One that holds a call back yields `Queued` before that, and `Sending` after: in between nothing was sent.
 * It raises `ModelUnavailable` (no answer, or it broke off), `ModelProtocolError` (what came is not an
   answer), `ModelRefused` (the server said no; trying again is useless) or `UnknownModel`. The error's
   `details` hold `partial` (str, the text so far) when text was already yielded, `generation_id`
@@ -81,13 +82,23 @@ class Resending:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """The call may have to wait for others. What is broken off now was never sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """The wait for others is over."""
+
+
+@dataclass(frozen=True, slots=True)
 class Began:
     """The attempt has a name at the server, by which its cost can be looked up when it is broken off."""
 
     generation_id: str
 
 
-StreamItem: TypeAlias = TextDelta | ReasoningText | Answer | Retrying | Resending | Began
+StreamItem: TypeAlias = TextDelta | ReasoningText | Answer | Retrying | Resending | Queued | Sending | Began
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,8 @@ class ModelInfo:
     """The server says that it depends: the model is a router to others."""
     listed_at: datetime | None = None
     """When the list was read."""
+    cache_read_usd: Decimal | None = None
+    """Of a prompt token that is read from the provider's cache."""
 
 
 class LLM(Protocol):

@@ -146,4 +146,5 @@ def _model(entry: dict[str, Any], now: datetime) -> ModelInfo:
         # Negative prices are how OpenRouter lists its routers.
         price_varies=str(pricing.get("prompt")).startswith("-"),
         listed_at=now,
+        cache_read_usd=read_usd(pricing.get("input_cache_read")),
     )

@@ -28,6 +28,8 @@ class Generation:
     day: str
     """Of the bill that it is on, UTC."""
     cancelled: bool = False
+    running: bool = False
+    """It is still being sent: there is no record of it yet."""
 
     @property
     def cost_usd(self) -> Decimal | None:
@@ -86,7 +88,8 @@ class ServerBill:
     ) -> Generation:
         """Put an answer on the bill."""
         prompt_tokens, day = -(-prompt_bytes // 4), self._today()
-        made = Generation(id, model, reply, streamed, prompt_tokens, tokens, reply.lookup_misses, day)
+        misses = reply.lookup_misses
+        made = Generation(id, model, reply, streamed, prompt_tokens, tokens, misses, day, running=streamed)
         self.generations[id] = made
         for old in list(itertools.islice(self.generations, max(0, len(self.generations) - _MAX_RECORDS))):
             del self.generations[old]
@@ -105,7 +108,7 @@ class ServerBill:
     def look_up(self, id: str) -> Generation | None:
         """What `/generation` finds."""
         made = self.generations.get(id)
-        if made is None:
+        if made is None or made.running:
             return None
         made.misses -= 1
         return made if made.misses < 0 else None

@@ -5,12 +5,16 @@ from contextlib import asynccontextmanager
 
 from ..core.clock import Clock
 from ..core.settings import Settings
-from ..ledger.base import Ledger
+from ..ledger.alerts import Watch
+from ..ledger.base import Ledger, Window
 from ..ledger.budget import Budgets, UserLimits
 from ..ledger.payer import SharedLimits
 from ..ledger.reaper import Reaper
 from ..ledger.sql import SqlLedger
+from ..ledger.thresholds import Thresholds
+from ..ledger.truths import LateTruths
 from ..store.database import Database
+from .models import open_generations
 from .store import open_database
 
 _HOLD_MARGIN_S = 60.0
@@ -18,7 +22,7 @@ _HOLD_MARGIN_S = 60.0
 
 @asynccontextmanager
 async def open_ledger(settings: Settings, database: Database, clock: Clock) -> AsyncGenerator[Ledger]:
-    book = SqlLedger(database)
+    book = SqlLedger(database, watch(settings, clock))
     if settings.budget_redis_url is None:
         yield book
         return
@@ -44,6 +48,22 @@ async def open_budgets(settings: Settings, database: Database, clock: Clock) -> 
 async def open_reaper(settings: Settings, clock: Clock) -> AsyncGenerator[Reaper]:
     async with open_database(settings) as database, open_ledger(settings, database, clock) as ledger:
         yield Reaper(ledger, database, clock=clock)
+
+
+@asynccontextmanager
+async def open_truths(settings: Settings, clock: Clock) -> AsyncGenerator[LateTruths]:
+    async with (
+        open_database(settings) as database,
+        open_ledger(settings, database, clock) as ledger,
+        open_generations(settings, clock) as generations,
+    ):
+        yield LateTruths(ledger, database, generations, clock=clock)
+
+
+def watch(settings: Settings, clock: Clock) -> Watch:
+    limits = user_limits(settings)
+    windows: dict[Window, int | None] = {"hour": limits.hour, "day": limits.day, "month": limits.month}
+    return Watch(Thresholds.of(settings.budget_thresholds, windows), clock)
 
 
 def user_limits(settings: Settings) -> UserLimits:

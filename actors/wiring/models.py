@@ -7,12 +7,13 @@ from ..core import telemetry
 from ..core.clock import Clock
 from ..core.errors import InvalidInput
 from ..core.settings import Settings, read_secret
-from ..llm.base import LLM, KeyMeter
+from ..llm.base import LLM, Generations, KeyMeter
 from ..llm.breakers import BreakerPolicy, Breakers, Key, State
 from ..llm.chat_request import OPENROUTER_DIALECT, ChatDialect, MaxPrice
 from ..llm.demo import DemoModel
 from ..llm.limits import CallLimits, FairSlots, LimitedLLM
 from ..llm.openai import OpenAIClient, Timeouts
+from ..llm.preferences import Preferences
 from ..llm.price_table import PriceTable, Table, no_table
 
 DEMO = "demo"
@@ -51,14 +52,36 @@ async def open_llm(settings: Settings, clock: Clock, breakers: Breakers | None =
         await llm.aclose()
 
 
+def keeps_records(settings: Settings) -> bool:
+    """Whether the model server tells afterwards what an answer cost."""
+    source = model_source(settings)
+    return source != DEMO and (_DIALECTS.get(settings.llm_dialect) or ChatDialect.of(source)).gateway_members
+
+
+@asynccontextmanager
+async def open_generations(settings: Settings, clock: Clock) -> AsyncGenerator[Generations | None]:
+    """Where answers are looked up; None where nobody keeps records of them."""
+    if not keeps_records(settings):
+        yield None
+        return
+    client = _client(settings, clock, Breakers(BreakerPolicy(), clock=clock))
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
 @asynccontextmanager
 async def open_key_meter(settings: Settings, clock: Clock) -> AsyncGenerator[KeyMeter | None]:
-    """The meter of the server's that models are asked at, None where there cannot be one."""
-    llm = _llm(settings, clock, Breakers(BreakerPolicy(), clock=clock))
+    """The meter of the server that models are asked at; None where there is none."""
+    if not keeps_records(settings):
+        yield None
+        return
+    client = _client(settings, clock, Breakers(BreakerPolicy(), clock=clock))
     try:
-        yield llm if isinstance(llm, OpenAIClient) else None
+        yield client
     finally:
-        await llm.aclose()
+        await client.aclose()
 
 
 def model_breakers(settings: Settings, clock: Clock) -> Breakers:
@@ -97,12 +120,12 @@ def _limited(llm: LLM, settings: Settings, clock: Clock) -> LLM:
 
 
 def _llm(settings: Settings, clock: Clock, breakers: Breakers) -> LLM:
-    source = model_source(settings)
-    if source == DEMO:
-        return DemoModel(clock=clock)
+    return DemoModel(clock=clock) if model_source(settings) == DEMO else _client(settings, clock, breakers)
 
+
+def _client(settings: Settings, clock: Clock, breakers: Breakers) -> OpenAIClient:
     return OpenAIClient(
-        base_url=source,
+        base_url=model_source(settings),
         default_model=default_model(settings),
         api_key=read_secret(settings.llm_api_key_env),
         timeouts=Timeouts(
@@ -114,6 +137,13 @@ def _llm(settings: Settings, clock: Clock, breakers: Breakers) -> LLM:
         dialect=_DIALECTS.get(settings.llm_dialect),
         fallbacks=settings.llm_fallback_models,
         max_price=MaxPrice(settings.llm_max_prompt_usd, settings.llm_max_completion_usd),
+        preferences=Preferences(
+            settings.llm_reasoning_effort,
+            only=settings.llm_providers,
+            order=settings.llm_provider_order,
+            no_collection=settings.llm_no_collection,
+            no_retention=settings.llm_no_retention,
+        ),
         breakers=breakers,
         clock=clock,
         table=price_table(settings, clock),
