@@ -7,6 +7,7 @@ from ..core.clock import Clock
 from ..core.settings import Settings
 from ..ledger.drift import Reconciliation
 from ..llm.base import KeyUsage
+from .models import open_key_meter
 from .store import open_database
 
 
@@ -15,9 +16,6 @@ async def open_reconciliation(settings: Settings, clock: Clock) -> AsyncGenerato
     """One that asks a server anew in each round: it keeps no connection for an hour."""
 
     async def meter() -> KeyUsage | None:
-        # Here, because the process of the directory has no other use for a model's client, and starts sooner without.
-        from .models import open_key_meter  # noqa: PLC0415  as said above
-
         async with open_key_meter(settings, clock) as one:
             return None if one is None else await one.key_usage()
 
