@@ -195,6 +195,10 @@ def executed(result: ExecResult) -> ExecOut:
         output=result.output,
         truncated=result.truncated,
         wall_s=round(result.wall_s, 3),
+        output_bytes=result.output_bytes,
+        cpu_s=None if result.cpu_s is None else round(result.cpu_s, 3),
+        peak_memory_bytes=result.peak_memory_bytes,
+        variables=result.variables,
     )
 
 

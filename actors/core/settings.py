@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     )
     object_store_allow_http: bool = Field(default=False, description="That address may be plain http.")
     object_store_timeout_s: float = Field(default=10.0, gt=0, description="Deadline of each of its calls.")
+    object_keys_path: Path | None = Field(
+        default=None,
+        description="File of keys that seal workspaces, base64 of 32 bytes in each line: the first one seals, all open.",
+    )
 
     # Models ----------------------------------------------------------------------------------------
     llm: Literal["auto", "demo", "openai"] = Field(
@@ -96,6 +100,17 @@ class Settings(BaseSettings):
     llm_max_completion_usd: Decimal | None = Field(
         default=None, ge=0, description="The same for completion tokens. Both need OpenRouter, or its like."
     )
+    llm_reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
+        default=None, description="How long models think, of those that can; the model decides by default."
+    )
+    llm_providers: tuple[str, ...] = Field(
+        default=(), description="The only providers that OpenRouter may route to; any by default."
+    )
+    llm_provider_order: tuple[str, ...] = Field(default=(), description="Providers that it asks first.")
+    llm_no_collection: bool = Field(
+        default=False, description="It leaves out providers that may keep prompts or train on them."
+    )
+    llm_no_retention: bool = Field(default=False, description="It asks only providers that keep nothing.")
     llm_max_calls: int = Field(default=0, ge=0, description="Model calls of one process at once; 0 is no limit.")
     llm_max_calls_per_model: int = Field(default=0, ge=0, description="The same for each model.")
     llm_queue_max: int = Field(default=1000, ge=0, description="Calls that may wait for one of those.")

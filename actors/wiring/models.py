@@ -13,6 +13,7 @@ from ..llm.chat_request import OPENROUTER_DIALECT, ChatDialect, MaxPrice
 from ..llm.demo import DemoModel
 from ..llm.limits import CallLimits, FairSlots, LimitedLLM
 from ..llm.openai import OpenAIClient, Timeouts
+from ..llm.preferences import Preferences
 
 DEMO = "demo"
 OPENROUTER = "https://openrouter.ai/api/v1"
@@ -103,6 +104,13 @@ def _llm(settings: Settings, clock: Clock, breakers: Breakers) -> LLM:
         dialect=_DIALECTS.get(settings.llm_dialect),
         fallbacks=settings.llm_fallback_models,
         max_price=MaxPrice(settings.llm_max_prompt_usd, settings.llm_max_completion_usd),
+        preferences=Preferences(
+            settings.llm_reasoning_effort,
+            only=settings.llm_providers,
+            order=settings.llm_provider_order,
+            no_collection=settings.llm_no_collection,
+            no_retention=settings.llm_no_retention,
+        ),
         breakers=breakers,
         clock=clock,
     )
