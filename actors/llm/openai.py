@@ -32,6 +32,7 @@ from .failures import Cause, UpstreamFailure, as_error, as_refusal, of_transport
 from .generations import find_generation
 from .json_values import parse_object
 from .preferences import Preferences
+from .price_table import Table, no_table
 from .retries import RetryPolicy
 
 log = structlog.stdlib.get_logger(__name__)
@@ -45,8 +46,8 @@ class OpenAIClient:
 
     `base_url` ends where `/chat/completions` begins. `dialect` is guessed from it when None. `fallbacks` are
     models to ask when the one that was asked fails, in their order, none above `max_price`, where
-    that is known. `transport` replaces the network, for tests. Raises `InvalidInput` when the base URL is none, or
-    the server cannot heed the `preferences`.
+    that is known. `table` knows prices that the server does not list. `transport` replaces the network, for
+    tests. Raises `InvalidInput` when the base URL is none, or the server cannot heed the `preferences`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class OpenAIClient:
         max_price: MaxPrice | None = None,
         preferences: Preferences | None = None,
         breakers: Breakers | None = None,
+        table: Table = no_table,
     ) -> None:
         self._default_model = default_model
         self._timeouts = timeouts or Timeouts()
@@ -92,7 +94,7 @@ class OpenAIClient:
             or open_connections(self._completions_url, clock=self._clock, max_in_flight=max_in_flight),
             trust_env=False,
         )
-        self._catalogue = ModelCatalogue(self._fetch_models, clock=self._clock, fresh_s=_MODELS_FRESH_S)
+        self._catalogue = ModelCatalogue(self._fetch_models, clock=self._clock, fresh_s=_MODELS_FRESH_S, table=table)
 
     @property
     def default_model(self) -> str:

@@ -7,13 +7,14 @@ from ..core import telemetry
 from ..core.clock import Clock
 from ..core.errors import InvalidInput
 from ..core.settings import Settings, read_secret
-from ..llm.base import LLM
+from ..llm.base import LLM, Generations
 from ..llm.breakers import BreakerPolicy, Breakers, Key, State
 from ..llm.chat_request import OPENROUTER_DIALECT, ChatDialect, MaxPrice
 from ..llm.demo import DemoModel
 from ..llm.limits import CallLimits, FairSlots, LimitedLLM
 from ..llm.openai import OpenAIClient, Timeouts
 from ..llm.preferences import Preferences
+from ..llm.price_table import PriceTable, Table, no_table
 
 DEMO = "demo"
 OPENROUTER = "https://openrouter.ai/api/v1"
@@ -49,6 +50,25 @@ async def open_llm(settings: Settings, clock: Clock, breakers: Breakers | None =
         yield llm
     finally:
         await llm.aclose()
+
+
+def keeps_records(settings: Settings) -> bool:
+    """Whether the model server tells afterwards what an answer cost."""
+    source = model_source(settings)
+    return source != DEMO and (_DIALECTS.get(settings.llm_dialect) or ChatDialect.of(source)).gateway_members
+
+
+@asynccontextmanager
+async def open_generations(settings: Settings, clock: Clock) -> AsyncGenerator[Generations | None]:
+    """Where answers are looked up; None where nobody keeps records of them."""
+    if not keeps_records(settings):
+        yield None
+        return
+    client = _client(settings, clock, Breakers(BreakerPolicy(), clock=clock))
+    try:
+        yield client
+    finally:
+        await client.aclose()
 
 
 def model_breakers(settings: Settings, clock: Clock) -> Breakers:
@@ -87,12 +107,12 @@ def _limited(llm: LLM, settings: Settings, clock: Clock) -> LLM:
 
 
 def _llm(settings: Settings, clock: Clock, breakers: Breakers) -> LLM:
-    source = model_source(settings)
-    if source == DEMO:
-        return DemoModel(clock=clock)
+    return DemoModel(clock=clock) if model_source(settings) == DEMO else _client(settings, clock, breakers)
 
+
+def _client(settings: Settings, clock: Clock, breakers: Breakers) -> OpenAIClient:
     return OpenAIClient(
-        base_url=source,
+        base_url=model_source(settings),
         default_model=default_model(settings),
         api_key=read_secret(settings.llm_api_key_env),
         timeouts=Timeouts(
@@ -113,4 +133,13 @@ def _llm(settings: Settings, clock: Clock, breakers: Breakers) -> LLM:
         ),
         breakers=breakers,
         clock=clock,
+        table=price_table(settings, clock),
     )
+
+
+def price_table(settings: Settings, clock: Clock) -> Table:
+    """Prices of models that the server does not list."""
+    source = model_source(settings)
+    if source == DEMO:
+        return no_table
+    return PriceTable(source, gateway=settings.llm_dialect == "openrouter", clock=clock)
