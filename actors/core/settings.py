@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     object_store_timeout_s: float = Field(default=10.0, gt=0, description="Deadline of each of its calls.")
     object_keys_path: Path | None = Field(
         default=None,
-        description="File of keys that seal workspaces, base64 of 32 bytes in each line: the first one seals, all open.",
+        description="File of keys that seal workspaces, base64 of 32 bytes in each line: the first seals, all open.",
     )
 
     # Models ----------------------------------------------------------------------------------------
