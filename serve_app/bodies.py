@@ -104,6 +104,16 @@ class ChatRequest(_SessionFields):
         return self
 
 
+class EstimateRequest(_Request):
+    message: Message = Field(description="What the user would say.", examples=["Summarise report.csv"])
+    session_id: str | None = Field(None, pattern=SESSION_ID, description="In this session; in a new one without it.")
+    model: ModelName | None = _MODEL
+    system: Text | None = Field(None, max_length=MAX_SYSTEM_CHARS, description="System prompt of a new session.")
+    max_completion_tokens: int | None = Field(
+        None, ge=1, le=MAX_SEQ, description="Of a shorter answer than the server asks for.", examples=[1024]
+    )
+
+
 class MessageRequest(_Request):
     message: Message = Field(description="What the user says.", examples=["And the 51st?"])
     model: ModelName | None = _MODEL

@@ -213,4 +213,5 @@ def model(info: ModelInfo) -> ModelOut:
         context_length=info.context_length,
         prompt_usd=None if info.prompt_usd is None else str(info.prompt_usd),
         completion_usd=None if info.completion_usd is None else str(info.completion_usd),
+        price_source=None if info.prompt_usd is None else info.price_source,
     )

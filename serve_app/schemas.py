@@ -222,12 +222,16 @@ class ModelOut(BaseModel):
     context_length: int | None
     prompt_usd: str | None = Field(description="US dollars per token; null is unknown.")
     completion_usd: str | None
+    price_source: Literal["price_list", "fallback"] | None = Field(
+        description="The server's list, or the table that Greenroom brings; null is unknown."
+    )
 
 
 class ModelList(BaseModel):
     object: Literal["list"] = "list"
     data: list[ModelOut]
     default: str
+    listed_at: str | None = Field(description="When the server's list, with its prices, was read; it is kept an hour.")
 
 
 class CheckOut(BaseModel):
