@@ -194,7 +194,7 @@ def test_the_image_is_of_this_version():
 def test_what_is_referred_to_is_there_or_told_to_be_made():
     made = set(re.findall(r"kubectl create secret generic ([\w-]+)", (FOLDER / "kustomization.yaml").read_text()))
     text = "".join(file.read_text() for file in FILES if file.name != "kustomization.yaml")
-    wanted = set(re.findall(r"secretName: ([\w-]+)|secretRef: \{name: ([\w-]+)\}", text))
+    wanted = set(re.findall(r"secretName: ([\w-]+)|secretRef: \{name: ([\w-]+)[,}]", text))
     names = {name for pair in wanted for name in pair if name} | {"greenroom-redis"}
     assert names == made
     assert not [document for document in DOCUMENTS if document["kind"] == "Secret"]
@@ -207,6 +207,7 @@ def test_policies_select_pods_that_are_there():
     labels += [{"ray.io/cluster": "greenroom", "ray.io/group": name, "ray.io/node-type": "worker"} for name in GROUPS]
     labels += [{"ray.io/cluster": "greenroom", "ray.io/node-type": kind} for kind in ("head", "redis-cleanup")]
     labels += [{"app.kubernetes.io/name": "kuberay-operator"}]
+    labels += [{"greenroom-objects": "allowed"}]  # of whoever has an S3 in the cluster
     policies = [document for document in DOCUMENTS if document["kind"] == "NetworkPolicy"]
     assert len(policies) == 4
     for selector in selectors(policies):
