@@ -95,7 +95,7 @@ class ToolCalls:
         with bound(Fence(epoch=log.epoch)):
             result = await self._toolbox.run(tool.call, context)
         if result.error == "timeout" and timeout_s < left_s:
-            result = replace(result, content=f"{result.content}\n{_PAUSED.format(timeout_s)}")
+            result = replace(result, content=self._toolbox.fit(f"{result.content}\n{_PAUSED.format(timeout_s)}"))
         seconds = self._clock.monotonic() - started
         log.stage(_outcome(tool.call, result, seconds), turn.id)
         log.clear_previews()
