@@ -15,7 +15,8 @@ from actors.core.ids import uuid7_ids
 from actors.core.money import format_usd
 from actors.core.settings import Settings
 from actors.ledger.alerts import AlertBook
-from actors.ledger.base import Flag, Ledger, Scope, window_end
+from actors.ledger.base import Flag, Ledger, Scope
+from actors.ledger.gauges import Gauges
 from actors.security.audit import AuditRecord, SqlAudit
 from actors.security.cipher import ClearText
 from actors.security.keys import USERS
@@ -80,20 +81,15 @@ async def _open(settings: Settings) -> AsyncGenerator[_Books]:
 
 
 async def _shown(console: Console, books: _Books, user_id: str) -> None:
-    now = books.clock.now()
-    scopes = books.scopes(user_id)
-    found = await books.ledger.balances([scope.bucket(now).name for scope in scopes])
-    for scope in scopes:
-        name = scope.bucket(now).name
-        balance, ends = found[name], window_end(name)
-        words = [f"{scope.window:<6} spent {format_usd(balance.spent)}, reserved {format_usd(balance.reserved)}"]
-        if scope.limit_micros is not None:
-            left = max(0, scope.limit_micros - balance.spent - balance.reserved)
-            words.append(f"left {format_usd(left)} of {format_usd(scope.limit_micros)}")
-        if ends is not None:
-            words.append(f"until {rfc3339(ends)}")
-        if balance.flag is not None:
-            words.append(balance.flag.upper())
+    gauges = Gauges(books.ledger, user_limits(books.settings), books.clock)
+    for gauge in await gauges.of(user_id):
+        words = [f"{gauge.window:<6} spent {format_usd(gauge.spent)}, reserved {format_usd(gauge.reserved)}"]
+        if gauge.left is not None and gauge.limit is not None:
+            words.append(f"left {format_usd(gauge.left)} of {format_usd(gauge.limit)}")
+        if gauge.resets_at is not None:
+            words.append(f"until {rfc3339(gauge.resets_at)}")
+        if gauge.flag is not None:
+            words.append(gauge.flag.upper())
         _say(console, ", ".join(words))
     for alert in await books.alerts.of_user(user_id, limit=_ALERTS):
         told = f"{rfc3339(alert.fired_at)} {alert.severity} in {alert.bucket}: {format_usd(alert.spent_micros)}"

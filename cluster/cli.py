@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from . import workspace_cli
+from . import costs_cli, workspace_cli
 from .budget_cli import budget
 from .model_server import model_server
 
@@ -29,6 +29,7 @@ app.add_typer(sandbox, name="sandbox")
 app.command("exec")(workspace_cli.execute)
 app.add_typer(workspace_cli.files, name="files")
 app.add_typer(budget, name="budget")
+app.command("costs")(costs_cli.costs)
 app.command("model-server")(model_server)
 
 Home = Annotated[

@@ -16,8 +16,20 @@ from ..core.events import CostSource, MessageCompleted, ModelReplaced, ToolReque
 from ..core.ids import NewId
 from ..core.messages import AssistantMessage, ToolCall, ToolSpec, Usage
 from ..core.text import mended, mended_json, storable
-from ..ledger.book import AttemptClosed, AttemptOpened
-from ..llm.base import LLM, Answer, Began, ModelRequest, ReasoningText, Resending, Retrying, StreamItem, TextDelta
+from ..ledger.book import AttemptClosed, AttemptNamed, AttemptOpened
+from ..llm.base import (
+    LLM,
+    Answer,
+    Began,
+    ModelRequest,
+    Queued,
+    ReasoningText,
+    Resending,
+    Retrying,
+    Sending,
+    StreamItem,
+    TextDelta,
+)
 from .log import SessionLog
 from .prompt import messages_for
 from .reactions import event_of
@@ -32,6 +44,9 @@ INTERRUPTED = "interrupted"
 
 NOT_SENT = "not_sent"
 """Outcome of a row whose request was never made: a cancel came first, or a breaker or a limit refused it."""
+
+NAMED_AFTER_S = 0.25
+"""A call that runs longer than that has its name at the server written down, for when this process dies over it."""
 
 _NOTHING = Decimal(0)
 
@@ -51,6 +66,8 @@ class _Attempt:
     first_token: bool = False
     answer: Answer | None = None
     generation_id: str | None = None
+    queued: bool = False
+    """It waits for other calls to end: nothing of it was sent."""
     closed: bool = False
     """Its ledger row has its end: it was never sent, or it failed and the next one is not yet sent."""
 
@@ -162,7 +179,7 @@ class ModelCall:
         closed = (
             _free(attempt.id, failed.outcome, now) if failed.free else AttemptClosed(attempt.id, failed.outcome, now)
         )
-        closed = replace(closed, generation_id=failed.generation_id)
+        closed = replace(closed, generation_id=failed.generation_id or attempt.generation_id)
         self._close(closed, attempt, log, turn)
         attempt.closed = True
         await self._pay(attempt, closed, log, turn)
@@ -178,22 +195,19 @@ class ModelCall:
         async with aclosing(stream) as items:
             async for item in items:
                 match item:
-                    case TextDelta(raw):
+                    case TextDelta() | ReasoningText():
                         self._first_token(attempt)
-                        text = mended(raw)
-                        attempt.text.append(text)
-                        log.preview("message.delta", turn.id, attempt.message_id, text)
-                    case ReasoningText(raw):
-                        self._first_token(attempt)
-                        text = mended(raw)
-                        attempt.reasoning.append(text)
-                        log.preview("reasoning.delta", turn.id, attempt.message_id, text)
+                        self._show(item, attempt, log, turn)
                     case Retrying():
                         await self._failed(attempt, item, log, turn)
+                    case Queued() | Sending():
+                        attempt.queued = isinstance(item, Queued)
                     case Resending():
                         await self._again(attempt, request, log, turn)
                     case Began(generation_id):
                         attempt.generation_id = storable(generation_id)
+                        log.stage_attempt(AttemptNamed(attempt.id, attempt.generation_id))
+                        log.flush_later(NAMED_AFTER_S)
                     case Answer():
                         attempt.answer = _named(item)
         if attempt.answer is None:
@@ -201,6 +215,15 @@ class ModelCall:
         if len(attempt.answer.message.tool_calls) > MAX_CALLS:
             raise ModelProtocolError(f"the model asked for more than {MAX_CALLS} tool calls at once")
         return attempt.answer
+
+    def _show(self, item: TextDelta | ReasoningText, attempt: _Attempt, log: SessionLog, turn: TurnState) -> None:
+        text = mended(item.text)
+        if isinstance(item, TextDelta):
+            attempt.text.append(text)
+            log.preview("message.delta", turn.id, attempt.message_id, text)
+        else:
+            attempt.reasoning.append(text)
+            log.preview("reasoning.delta", turn.id, attempt.message_id, text)
 
     def _first_token(self, attempt: _Attempt) -> None:
         if not attempt.first_token:
@@ -255,12 +278,12 @@ class ModelCall:
             )
         log.clear_previews()
         # A request that was refused costs nothing; of any other that broke off nobody knows yet.
-        free = _never_billed(error) and not attempt.first_token
+        free = attempt.queued or (_never_billed(error) and not attempt.first_token)
         answer = attempt.answer
         source: CostSource = "free" if free else "unknown"
         outcome = error.code if isinstance(error, GreenroomError) else "cancelled"
         details = error.details if isinstance(error, GreenroomError) else {}
-        if details.get("not_sent"):
+        if attempt.queued or details.get("not_sent"):
             outcome = NOT_SENT
         closed = AttemptClosed(
             attempt.id,

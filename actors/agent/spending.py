@@ -1,4 +1,4 @@
-"""The money of a model call: reserved before each attempt, settled after it; and what a paused budget lets through."""
+"""The money of a call: reserved before each attempt, settled after it; and what a paused budget lets through."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ from ..ledger.budget import Budgets
 from ..ledger.expensive import Expensive, Operation
 from ..ledger.thresholds import Alert
 from ..llm.base import ModelRequest
-from .prices import Price, Prices
+from .prices import FREE, Price, Prices
 
 ANSWER_TOKENS = 256
 """Where little is left, an answer may be cut to so many tokens; below that the call is refused."""
@@ -32,7 +32,7 @@ class Paid:
 
 
 class Spending:
-    """Asks the budgets on behalf of model calls. One for a process."""
+    """Asks the budgets on behalf of calls of models and tools. One for a process."""
 
     def __init__(
         self,
@@ -42,13 +42,18 @@ class Spending:
         expensive: Expensive,
         cheaper_model: str | None = None,
         react: Callable[[Alert], Awaitable[None]] | None = None,
+        records: bool = False,
     ) -> None:
-        """`cheaper_model` is asked where a paused budget refuses another; `react` is told of thresholds reached."""
+        """`cheaper_model` is asked where a paused budget refuses another; `react` is told of thresholds reached.
+
+        `records`: the server tells afterwards what an attempt cost, so that a list price is not the last word.
+        """
         self._budgets = budgets
         self._prices = prices
         self._expensive = expensive
         self._cheaper_model = cheaper_model
         self._react = react
+        self._records = records
         self._settling: set[asyncio.Task[tuple[Alert, ...]]] = set()
         self._logger = structlog.get_logger("greenroom.spending")
 
@@ -97,6 +102,11 @@ class Spending:
             request = replace(request, max_completion_tokens=price.affordable_tokens(request, hold.amount))
         return Paid(hold, price), request
 
+    async def hold(self, attempt_id: str, user_id: str, session_id: str, micros: int) -> Paid:
+        """Hold what something else than a model may cost. Raises as `reserve` does."""
+        hold = await self._budgets.reserve(attempt_id, user_id, session_id, amount=micros, least=micros)
+        return Paid(hold, FREE)
+
     async def dispatch(self, paid: Paid) -> None:
         """Raises as `reserve` does; then the attempt must not be sent."""
         await self._budgets.dispatch(paid.hold)
@@ -115,9 +125,13 @@ class Spending:
     async def _close(self, paid: Paid, closed: AttemptClosed) -> tuple[Alert, ...]:
         cost = _cost(paid.price, closed)
         ledger = self._budgets.ledger
+        waits = self._records and closed.may_be_corrected and closed.generation_id is not None
         try:
             async with asyncio.timeout(SETTLING_S):
-                after = await (ledger.expire(paid.hold) if cost is None else ledger.settle(paid.hold, cost))
+                if cost is None or waits:
+                    after = await ledger.expire(paid.hold, estimate=cost)
+                else:
+                    after = await ledger.settle(paid.hold, cost)
         except (GreenroomError, TimeoutError) as error:
             self._logger.warning("attempt not settled", attempt_id=closed.id, error=repr(error))
             return ()

@@ -39,6 +39,7 @@ from ..core.events import (
     UsageUpdated,
 )
 from ..core.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from ..ledger.payer import Payer
 from .turn_state import ApprovalState, ToolState, TurnState
 
 OUTCOME_UNKNOWN = (
@@ -152,7 +153,8 @@ class SessionState:
         assert event.turn_id is not None
         assert self.created is not None
         model = body.model or self.created.model
-        turn = TurnState(event.turn_id, body.message_id, body.content, model, body.on_busy)
+        payer = Payer(body.key_id, body.org_id)
+        turn = TurnState(event.turn_id, body.message_id, body.content, model, body.on_busy, payer=payer)
         if body.on_busy == "enqueue":
             self.turns[turn.id] = turn
         else:

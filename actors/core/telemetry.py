@@ -102,6 +102,11 @@ LLM_BREAKER_STATE = Gauge(
 )
 LLM_CALLS_RUNNING = Gauge("agent_llm_calls_running", "Model calls that hold a slot.", registry=REGISTRY)
 LLM_CALLS_WAITING = Gauge("agent_llm_calls_waiting", "Model calls that wait for a slot.", registry=REGISTRY)
+MODEL_LIST_READ = Gauge(
+    "agent_llm_price_list_read_timestamp_seconds",
+    "When the model server's list, with its prices, was read last.",
+    registry=REGISTRY,
+)
 # A gauge by name only, as the deployment guide has it: it never falls within a process.
 COST_DOLLARS = Gauge("agent_cost_spent_dollars", "Known cost of model calls.", ["model", "kind"], registry=REGISTRY)
 BUDGET_THRESHOLDS = Counter(

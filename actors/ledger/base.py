@@ -12,7 +12,8 @@ The contract of `Ledger`:
   that has a limit. It is the only place where something paid is refused, so a flag in a bucket is a switch:
   `suspended` refuses everything, `paused` what is dear.
 * Money can only be gone after `dispatch` has returned. From then on a hold is never simply released: it is settled
-  with what the attempt cost, or expires and is charged whole until the truth comes, however late.
+  with what the attempt cost, or expires and is charged whole, or what was estimated, until the truth comes, however
+  late.
 * A cost above the hold is charged in full, and may pass the limit by the difference: the money is gone.
 * Every operation may be repeated, and come late or in another order: that changes nothing, or is a `HoldConflict`.
 * A hold of 0 leaves no trace, only flags refuse it.
@@ -194,8 +195,10 @@ class Admission(Protocol):
         """What the attempt cost. Raises `HoldConflict` when it was settled with another sum; `StoreUnavailable`."""
         ...
 
-    async def expire(self, hold: Hold) -> Hold:
-        """Nobody knows what it cost: charge the whole hold for now. One that was not dispatched is released.
+    async def expire(self, hold: Hold, *, estimate: int | None = None) -> Hold:
+        """Nobody knows what it cost: charge the whole hold for now, or the estimate where there is one.
+
+        One that was not dispatched is released.
 
         Raises `StoreUnavailable`.
         """

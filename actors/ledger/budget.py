@@ -12,6 +12,7 @@ from ..core.clock import Clock, rfc3339
 from ..core.errors import AccountSuspended, BudgetExceeded
 from ..core.money import format_usd
 from .base import Accounts, Admission, Balance, Bucket, Denied, Hold, Ledger, Scope, Wanted, window_end, window_of
+from .payer import SharedLimits
 from .rules import judge
 
 WAIT_S = 2.0
@@ -56,8 +57,13 @@ class Budgets:
         clock: Clock,
         hold_s: float,
         jitter: Callable[[], float] = random.random,
+        shared: SharedLimits | None = None,
     ) -> None:
-        """`hold_s` is how long an attempt may be under way before it is given up."""
+        """`hold_s` is how long an attempt may be under way before it is given up.
+
+        `shared` are the limits of keys and organisations.
+        """
+        self._shared = shared or SharedLimits()
         self.ledger: Admission = ledger
         self.accounts: Accounts = ledger
         self._limits = limits
@@ -101,7 +107,7 @@ class Budgets:
         spent = {name: Balance(one.spent, 0, one.flag) for name, one in found.items()}
         verdict = judge(Wanted("", amount, amount, buckets, self._clock.now(), dear), spent)
         for bucket in buckets:
-            if bucket.limit_micros is not None:
+            if bucket.limit_micros is not None and bucket.name.startswith("user:"):
                 left = max(0.0, 1 - spent[bucket.name].spent / bucket.limit_micros)
                 telemetry.BUDGET_REMAINING.labels(window_of(bucket.name)[1]).observe(left)
         if isinstance(verdict, Denied):
@@ -114,7 +120,8 @@ class Budgets:
         return any(balance.flag is not None for balance in found.values())
 
     def _buckets(self, user_id: str, session_id: str, now: datetime) -> tuple[Bucket, ...]:
-        return tuple(scope.bucket(now) for scope in self._limits.scopes(user_id, session_id))
+        scopes = (*self._limits.scopes(user_id, session_id), *self._shared.scopes())
+        return tuple(scope.bucket(now) for scope in scopes)
 
 
 def refusal(denied: Denied) -> BudgetExceeded | AccountSuspended:

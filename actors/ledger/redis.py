@@ -111,8 +111,8 @@ class RedisLedger:
     async def settle(self, hold: Hold, cost: int) -> Hold:
         return await self._mirror(await self._book.settle(hold, cost))
 
-    async def expire(self, hold: Hold) -> Hold:
-        return await self._mirror(await self._book.expire(hold))
+    async def expire(self, hold: Hold, *, estimate: int | None = None) -> Hold:
+        return await self._mirror(await self._book.expire(hold, estimate=estimate))
 
     async def balances(self, buckets: Iterable[str]) -> Mapping[str, Balance]:
         made = [Bucket(name) for name in buckets]

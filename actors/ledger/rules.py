@@ -68,12 +68,12 @@ def settled(hold: Hold, cost: int) -> Hold:
     return replace(hold, state=State.SETTLED, charged=cost)
 
 
-def expired(hold: Hold) -> Hold:
+def expired(hold: Hold, estimate: int | None) -> Hold:
     match hold.state:
         case State.RESERVED:
             return replace(hold, state=State.RELEASED)
         case State.DISPATCHED:
-            return replace(hold, state=State.EXPIRED, charged=hold.amount)
+            return replace(hold, state=State.EXPIRED, charged=hold.amount if estimate is None else estimate)
         case _:
             return hold
 

@@ -89,8 +89,8 @@ class SqlLedger:
         absent = _nothing if cost == hold.amount == 0 else None
         return await self._change(hold, lambda known: settled(known, cost), absent=absent)
 
-    async def expire(self, hold: Hold) -> Hold:
-        return await self._change(hold, expired, absent=_nothing)
+    async def expire(self, hold: Hold, *, estimate: int | None = None) -> Hold:
+        return await self._change(hold, lambda known: expired(known, estimate), absent=_nothing)
 
     async def balances(self, buckets: Iterable[str]) -> Mapping[str, Balance]:
         names = list(buckets)

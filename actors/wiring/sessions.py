@@ -10,11 +10,13 @@ from ..agent.host import SessionHost
 from ..agent.journal import Journal
 from ..agent.limits import TurnLimits
 from ..agent.loop import TurnLoop
+from ..agent.meters import Meters
 from ..agent.model_call import ModelCall
 from ..agent.payloads import Payloads
 from ..agent.prices import Price, Prices
 from ..agent.spending import Spending
 from ..agent.sql_journal import SqlJournal
+from ..agent.tariff import Tariff
 from ..agent.tool_calls import ToolCalls
 from ..core.clock import Clock, SystemClock
 from ..core.ids import NewId, uuid7_ids
@@ -34,7 +36,7 @@ from ..tools.toolbox import Toolbox, default_tools
 from .alerts import reactions
 from .ledger import open_budgets
 from .limits import sandbox_limits
-from .models import left_alone, model_breakers, open_llm
+from .models import keeps_records, left_alone, model_breakers, open_llm, price_table
 from .policy import sandbox_guard
 from .store import open_database
 
@@ -70,23 +72,34 @@ async def open_session_host(settings: Settings) -> AsyncGenerator[SessionHost]:
 
 def tool_names(settings: Settings, clock: Clock) -> tuple[str, ...]:
     """Names of the tools that models may call."""
-    return tuple(spec.name for spec in _toolbox(settings, clock).specs)
+    return tuple(spec.name for spec in make_toolbox(settings, clock).specs)
 
 
-def _toolbox(settings: Settings, clock: Clock) -> Toolbox:
+def make_toolbox(settings: Settings, clock: Clock) -> Toolbox:
+    """The tools that models may call."""
     chars = settings.tool_output_chars
     return Toolbox(default_tools(clock, sandbox_limits(settings), max_chars=chars), max_chars=chars)
 
 
-def _prices(settings: Settings, llm: LLM) -> Prices:
+def make_prices(settings: Settings, llm: LLM, clock: Clock) -> Prices:
+    """Those of the model server, and what is taken where it lists none."""
     per_token = [
         usd / 1_000_000 for usd in (settings.budget_assumed_prompt_usd, settings.budget_assumed_completion_usd)
     ]
-    return Prices(llm, unlisted=settings.budget_unlisted_price, assumed=Price(*per_token))
+    return Prices(
+        llm,
+        unlisted=settings.budget_unlisted_price,
+        assumed=Price(*per_token),
+        table=price_table(settings, clock),
+    )
 
 
 def _spending(
-    settings: Settings, budgets: Budgets, llm: LLM, react: Callable[[Alert], Awaitable[None]] | None
+    settings: Settings,
+    budgets: Budgets,
+    llm: LLM,
+    clock: Clock,
+    react: Callable[[Alert], Awaitable[None]] | None,
 ) -> Spending:
     bounds = {
         Operation.PROMPT: settings.budget_expensive_prompt_usd,
@@ -95,10 +108,11 @@ def _spending(
     }
     return Spending(
         budgets,
-        _prices(settings, llm),
+        make_prices(settings, llm, clock),
         expensive=Expensive(bounds),
         cheaper_model=settings.budget_cheaper_model,
         react=react,
+        records=keeps_records(settings),
     )
 
 
@@ -121,9 +135,9 @@ def session_host(
     Without `budgets` nothing is reserved and nothing refused.
     """
     new_id = new_id or uuid7_ids(clock)
-    toolbox = _toolbox(settings, clock)
+    toolbox = make_toolbox(settings, clock)
     guard = sandbox_guard(settings, sandboxes, audit=audit, clock=clock, new_id=new_id)
-    spending = None if budgets is None else _spending(settings, budgets, llm, react)
+    spending = None if budgets is None else _spending(settings, budgets, llm, clock, react)
     model = ModelCall(
         llm,
         tools=toolbox.specs,
@@ -136,7 +150,15 @@ def session_host(
     approvals = Approvals(toolbox, ApprovalPolicy.of(settings), clock=clock, new_id=new_id)
     loop = TurnLoop(
         model,
-        ToolCalls(toolbox, approvals, guard=guard, memories=memories, clock=clock, spending=spending),
+        ToolCalls(
+            toolbox,
+            approvals,
+            guard=guard,
+            memories=memories,
+            meters=Meters(toolbox, Tariff.of(settings), spending=spending, clock=clock),
+            clock=clock,
+            spending=spending,
+        ),
         limits=TurnLimits.of(settings),
         max_recoveries=settings.turn_max_recoveries,
         clock=clock,
