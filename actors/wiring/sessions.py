@@ -30,7 +30,7 @@ from ..security.cipher import ClearText
 from ..tools.toolbox import Toolbox, default_tools
 from .ledger import open_budgets
 from .limits import sandbox_limits
-from .models import keeps_records, left_alone, model_breakers, open_llm
+from .models import DEMO, keeps_records, left_alone, model_breakers, model_source, open_llm
 from .policy import sandbox_guard
 from .store import open_database
 
@@ -77,7 +77,12 @@ def _prices(settings: Settings, llm: LLM) -> Prices:
     per_token = [
         usd / 1_000_000 for usd in (settings.budget_assumed_prompt_usd, settings.budget_assumed_completion_usd)
     ]
-    return Prices(llm, unlisted=settings.budget_unlisted_price, assumed=Price(*per_token))
+    return Prices(
+        llm,
+        unlisted=settings.budget_unlisted_price,
+        assumed=Price(*per_token),
+        fallbacks=() if model_source(settings) == DEMO else settings.llm_fallback_models,
+    )
 
 
 def _spending(settings: Settings, llm: LLM, budgets: Budgets | None) -> Spending | None:
