@@ -15,6 +15,7 @@ from .core.rounds import repeat
 from .core.settings import Settings
 from .ray_fleet import RayFleet, SandboxFleet
 from .register import Register
+from .wiring.alerts import open_alert_rounds
 from .wiring.ledger import open_reaper, open_truths
 from .wiring.store import open_journal
 
@@ -58,6 +59,7 @@ class DirectoryActor:
             "sandboxes": sandboxes.tend,
             "ledger": reaper.round,
             "late costs": truths.round,
+            **await self._stack.enter_async_context(open_alert_rounds(settings, clock)),
         }
         self._tending = [
             asyncio.create_task(repeat(directory.rescue, lambda: directory.rest(TEND_S), name="rescue")),

@@ -11,7 +11,22 @@ from actors.wiring.limits import sandbox_limits
 from . import problems
 from .auth import KeyGate
 from .middleware import JSON_OVERHEAD, Border
-from .routes import approvals, chat, commands, events, files, fork, health, inbox, models, orders, page, sessions, turns
+from .routes import (
+    approvals,
+    chat,
+    commands,
+    costs,
+    events,
+    files,
+    fork,
+    health,
+    inbox,
+    models,
+    orders,
+    page,
+    sessions,
+    turns,
+)
 from .services import Services
 
 PROBLEM_SCHEMA = "#/components/schemas/Problem"
@@ -41,7 +56,21 @@ def create_api(services: Services) -> FastAPI:
         swagger_ui_parameters={"persistAuthorization": True},
     )
     app.state.services = services
-    for module in (chat, sessions, inbox, orders, fork, events, turns, approvals, commands, files, models, health):
+    for module in (
+        chat,
+        sessions,
+        inbox,
+        orders,
+        fork,
+        events,
+        turns,
+        approvals,
+        commands,
+        files,
+        models,
+        costs,
+        health,
+    ):
         app.include_router(module.router)
     page.mount(app)
     problems.install(app)

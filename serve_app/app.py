@@ -70,6 +70,7 @@ def build_asgi(parts: ApiParts, process: str) -> FastAPI:
         workspaces=parts.workspaces,
         book=parts.book,
         approvals=parts.approvals,
+        costs=parts.costs,
         keys=parts.keys,
         llm=parts.llm,
         started=parts.clock.monotonic(),

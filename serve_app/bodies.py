@@ -104,6 +104,16 @@ class ChatRequest(_SessionFields):
         return self
 
 
+class EstimateRequest(_Request):
+    message: Message = Field(description="What the user would say.", examples=["Summarise report.csv"])
+    session_id: str | None = Field(None, pattern=SESSION_ID, description="In this session; in a new one without it.")
+    model: ModelName | None = _MODEL
+    system: Text | None = Field(None, max_length=MAX_SYSTEM_CHARS, description="System prompt of a new session.")
+    max_completion_tokens: int | None = Field(
+        None, ge=1, le=MAX_SEQ, description="Of a shorter answer than the server asks for.", examples=[1024]
+    )
+
+
 class MessageRequest(_Request):
     message: Message = Field(description="What the user says.", examples=["And the 51st?"])
     model: ModelName | None = _MODEL
@@ -149,6 +159,11 @@ class ExecRequest(_Request):
     python: Text | None = Field(
         None, min_length=1, description="In place of it: a Python program, for a fresh interpreter.", examples=[None]
     )
+    keep: bool = Field(
+        default=False,
+        description="Run `python` in the session's interpreter that lasts, which the model's `keep` uses too.",
+        examples=[False],
+    )
     timeout_s: float | None = Field(
         None,
         gt=0,
@@ -162,4 +177,6 @@ class ExecRequest(_Request):
     def _is_one_thing(self) -> Self:
         if (self.command is None) == (self.python is None):
             raise ValueError("give either `command` or `python`")
+        if self.keep and self.python is None:
+            raise ValueError("`keep` is of `python`: a command has no variables")
         return self

@@ -24,6 +24,7 @@ from .calls import (
     path_of,
     read,
 )
+from .cost_calls import CostOptions, EstimateOptions, costs, estimate
 from .exchange import AsyncExchange, Exchange
 from .workspace_client import AsyncWorkspaceCalls, WorkspaceCalls
 
@@ -137,6 +138,14 @@ class Client(WorkspaceCalls):
 
     # The service -------------------------------------------------------------------------------------
 
+    def costs(self, **options: Unpack[CostOptions]) -> Json:
+        """Your costs by model, tool, session or user; `everyone` needs the scope `admin`."""
+        return self._exchange.send(costs(options))
+
+    def estimate(self, message: str, **options: Unpack[EstimateOptions]) -> Json:
+        """What the first model call of a message costs at most and probably. Sends nothing to a model."""
+        return self._exchange.send(estimate(message, options))
+
     def models(self) -> Json:
         return self._exchange.send(read("/api/v1/models"))
 
@@ -248,6 +257,12 @@ class AsyncClient(AsyncWorkspaceCalls):
         return await self._exchange.send(calls.resolve(approval_id, decision, reason))
 
     # The service -------------------------------------------------------------------------------------
+
+    async def costs(self, **options: Unpack[CostOptions]) -> Json:
+        return await self._exchange.send(costs(options))
+
+    async def estimate(self, message: str, **options: Unpack[EstimateOptions]) -> Json:
+        return await self._exchange.send(estimate(message, options))
 
     async def models(self) -> Json:
         return await self._exchange.send(read("/api/v1/models"))

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from actors.agent.approval_book import ApprovalBook
 from actors.agent.book import SessionBook
+from actors.agent.cost_reports import CostReports
 from actors.agent.sessions import Sessions
 from actors.agent.workspaces import Workspaces
 from actors.core.clock import Clock
@@ -51,6 +52,7 @@ class Services:
     workspaces: Workspaces
     book: SessionBook
     approvals: ApprovalBook
+    costs: CostReports
     keys: ApiKeys
     llm: LLM
     started: float

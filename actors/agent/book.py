@@ -210,7 +210,7 @@ class SessionBook:
             connection.execute(sa.delete(EVENTS).where(EVENTS.c.session_id == session_id))
             connection.execute(sa.delete(APPROVALS).where(APPROVALS.c.session_id == session_id))
             connection.execute(sa.delete(TURNS).where(TURNS.c.session_id == session_id))
-            still_open = open_attempts(connection, session_id).values()
+            still_open = open_attempts(connection, session_id, tools=True).values()
             now = self._clock.now()
             record(connection, [AttemptClosed(attempt, "lost", now) for attempts in still_open for attempt in attempts])
             return True

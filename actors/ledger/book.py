@@ -1,4 +1,4 @@
-"""The book of attempts: a row when a model call is about to be sent, completed when it has ended.
+"""The book of attempts: a row when a model or a tool is about to be called, completed when that has ended.
 
 Rows are written by the journal, in the transaction that writes the events around the call; a crash in
 between leaves the row `dispatched`, which says that money may have been spent. A row whose cost the server may
@@ -14,7 +14,7 @@ from typing import TypeAlias
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from ..core.events import CostSource, Spent
+from ..core.events import CostSource, PaidKind, Spent
 from ..core.messages import Usage
 from ..core.money import to_micros
 from ..store.database import METADATA, Instant
@@ -28,6 +28,9 @@ ATTEMPTS = sa.Table(
     sa.Column("session_id", sa.String(64), nullable=False, index=True),
     sa.Column("user_id", sa.String(64), nullable=False),
     sa.Column("state", sa.String(20), nullable=False),
+    # One of `PaidKind`. Only models have a model; what the others are called is their name.
+    sa.Column("kind", sa.String(20), nullable=False, default="model", server_default="model"),
+    sa.Column("name", sa.String(200)),
     sa.Column("model", sa.String(200), nullable=False),
     sa.Column("provider", sa.String(200)),
     sa.Column("generation_id", sa.String(200)),
@@ -36,6 +39,7 @@ ATTEMPTS = sa.Table(
     sa.Column("completion_tokens", sa.BigInteger),
     sa.Column("cached_tokens", sa.BigInteger),
     sa.Column("reasoning_tokens", sa.BigInteger),
+    sa.Column("seconds", sa.Float),
     sa.Column("cost_micros", sa.BigInteger),
     sa.Column("cost_exact", sa.String(40)),
     sa.Column("cost_source", sa.String(20)),
@@ -51,7 +55,7 @@ ATTEMPTS = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class AttemptOpened:
-    """A model call is about to be sent."""
+    """A model or a tool is about to be called. A tool has a `name` and an empty `model`."""
 
     id: str
     turn_id: str
@@ -59,6 +63,8 @@ class AttemptOpened:
     user_id: str
     model: str
     started_at: datetime
+    kind: PaidKind = "model"
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ class AttemptNamed:
 
 @dataclass(frozen=True, slots=True)
 class AttemptClosed:
-    """A model call has ended. `usage` and `cost_usd` are None when nobody knows them, which is not 0."""
+    """A call has ended. `usage`, `cost_usd` and `seconds` are None when nobody knows them, which is not 0."""
 
     id: str
     outcome: str
@@ -82,11 +88,13 @@ class AttemptClosed:
     usage: Usage | None = None
     cost_usd: Decimal | None = None
     cost_source: CostSource = "unknown"
+    seconds: float | None = None
+    """Of a tool or a sandbox."""
 
     @property
     def may_be_corrected(self) -> bool:
         """Nobody has said yet what it cost, or only a list of prices has."""
-        return self.cost_source in ("unknown", "price_list")
+        return self.cost_source in ("unknown", "price_list", "fallback")
 
     @property
     def spent(self) -> Spent:
@@ -114,6 +122,9 @@ class Attempt:
     cost_exact: Decimal | None
     cost_source: str | None
     details: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    kind: PaidKind = "model"
+    name: str | None = None
+    seconds: float | None = None
     late: Correction | None = None
     """What was learnt after the session's events had told of it, and is in the members above."""
 
@@ -123,6 +134,11 @@ class Attempt:
         now = Spent(self.usage, self.cost_micros or 0, self.cost_micros is not None)
         return now if self.late is None else self.late.undone(now)
 
+    @property
+    def is_told(self) -> bool:
+        """A `usage.updated` is due of it once it has ended; tools that cost nothing have none."""
+        return self.kind == "model" or self.cost_micros != 0
+
 
 _OPEN = sa.insert(ATTEMPTS)
 _NAME = (
@@ -130,7 +146,7 @@ _NAME = (
     .where(ATTEMPTS.c.id == sa.bindparam("attempt"))
     .values(generation_id=sa.bindparam("new_generation_id", type_=ATTEMPTS.c.generation_id.type))
 )
-_STILL_OPEN = sa.select(ATTEMPTS.c.turn_id, ATTEMPTS.c.id).where(
+_STILL_OPEN = sa.select(ATTEMPTS.c.turn_id, ATTEMPTS.c.id, ATTEMPTS.c.kind).where(
     ATTEMPTS.c.session_id == sa.bindparam("session"), ATTEMPTS.c.state == "dispatched"
 )
 _WIDTHS: dict[str, int | None] = {column.name: getattr(column.type, "length", None) for column in ATTEMPTS.columns}
@@ -147,6 +163,7 @@ _CLOSED_COLUMNS = (
     "cost_micros",
     "cost_exact",
     "cost_source",
+    "seconds",
     "finished_at",
 )
 # What is not known at the end stays as it was at the start: the model, above all.
@@ -188,12 +205,13 @@ def record(connection: Connection, entries: Sequence[AttemptEntry]) -> None:
                 connection.execute(_CLOSE, {"attempt": entry.id, **closed})
 
 
-def open_attempts(connection: Connection, session_id: str) -> dict[str, tuple[str, ...]]:
-    """Attempts of a session that were opened and not closed, by turn."""
+def open_attempts(connection: Connection, session_id: str, *, tools: bool = False) -> dict[str, tuple[str, ...]]:
+    """Model calls of a session that were opened and not closed, by turn; with `tools` everything else too."""
     rows = connection.execute(_STILL_OPEN, {"session": session_id})
     found: dict[str, tuple[str, ...]] = {}
-    for turn_id, attempt_id in rows:
-        found[turn_id] = (*found.get(turn_id, ()), attempt_id)
+    for turn_id, attempt_id, kind in rows:
+        if tools or kind == "model":
+            found[turn_id] = (*found.get(turn_id, ()), attempt_id)
     return found
 
 
@@ -217,6 +235,9 @@ def attempts_of(connection: Connection, session_id: str) -> tuple[Attempt, ...]:
             cost_exact=None if row.cost_exact is None else Decimal(row.cost_exact),
             cost_source=row.cost_source,
             details={"provider": row.provider, "generation_id": row.generation_id},
+            kind=row.kind,
+            name=row.name,
+            seconds=row.seconds,
             late=late.get(row.id),
         )
         for row in rows
@@ -238,6 +259,8 @@ def _opened(entry: AttemptOpened) -> dict[str, object]:
         "session_id": entry.session_id,
         "user_id": entry.user_id,
         "state": "dispatched",
+        "kind": entry.kind,
+        "name": entry.name,
         "model": entry.model,
         "started_at": entry.started_at,
     }
@@ -259,6 +282,7 @@ def _closed(entry: AttemptClosed) -> dict[str, object]:
         # Text, because SQLite has no exact decimal; every digit that the provider gave is kept.
         "cost_exact": None if cost is None else str(cost),
         "cost_source": entry.cost_source,
+        "seconds": entry.seconds,
         "finished_at": entry.finished_at,
         "look_at": entry.finished_at if entry.may_be_corrected else None,
     }

@@ -19,11 +19,14 @@ The contract of `LLM.stream`:
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from ..core.events import CostSource
 from ..core.messages import AssistantMessage, Message, ToolSpec, Usage
+
+PriceSource: TypeAlias = Literal["price_list", "fallback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,14 @@ class ModelInfo:
     context_length: int | None = None
     prompt_usd: Decimal | None = None
     completion_usd: Decimal | None = None
+    price_source: PriceSource = "price_list"
+    """Where a price that is known comes from: the server's list, or the table that Greenroom brings."""
+    price_varies: bool = False
+    """The server says that it depends: the model is a router to others."""
+    listed_at: datetime | None = None
+    """When the list was read."""
+    cache_read_usd: Decimal | None = None
+    """Of a prompt token that is read from the provider's cache."""
 
 
 class LLM(Protocol):

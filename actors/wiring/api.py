@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..agent.approval_book import ApprovalBook
 from ..agent.book import SessionBook
+from ..agent.cost_reports import CostReports
 from ..agent.payloads import Payloads
 from ..agent.sql_journal import SqlJournal
 from ..agent.workspaces import Workspaces
@@ -22,6 +23,7 @@ from ..security.audit import SqlAudit
 from ..security.cipher import ClearText
 from ..security.keys import ApiKeys
 from ..store.database import Database
+from .costs import cost_reports
 from .models import open_llm
 from .policy import sandbox_guard
 from .store import api_keys, open_database
@@ -40,6 +42,7 @@ class ApiParts:
     memories: RemoteMemories
     book: SessionBook
     approvals: ApprovalBook
+    costs: CostReports
     keys: ApiKeys
     database: Database
     llm: LLM
@@ -71,6 +74,7 @@ async def open_api(settings: Settings) -> AsyncGenerator[ApiParts]:
             memories=memories,
             book=book,
             approvals=ApprovalBook(database, payloads),
+            costs=cost_reports(settings, database, book, llm, clock),
             keys=api_keys(settings, database, clock),
             database=database,
             llm=llm,

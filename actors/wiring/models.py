@@ -13,6 +13,8 @@ from ..llm.chat_request import OPENROUTER_DIALECT, ChatDialect, MaxPrice
 from ..llm.demo import DemoModel
 from ..llm.limits import CallLimits, FairSlots, LimitedLLM
 from ..llm.openai import OpenAIClient, Timeouts
+from ..llm.preferences import Preferences
+from ..llm.price_table import PriceTable, Table, no_table
 
 DEMO = "demo"
 OPENROUTER = "https://openrouter.ai/api/v1"
@@ -122,6 +124,22 @@ def _client(settings: Settings, clock: Clock, breakers: Breakers) -> OpenAIClien
         dialect=_DIALECTS.get(settings.llm_dialect),
         fallbacks=settings.llm_fallback_models,
         max_price=MaxPrice(settings.llm_max_prompt_usd, settings.llm_max_completion_usd),
+        preferences=Preferences(
+            settings.llm_reasoning_effort,
+            only=settings.llm_providers,
+            order=settings.llm_provider_order,
+            no_collection=settings.llm_no_collection,
+            no_retention=settings.llm_no_retention,
+        ),
         breakers=breakers,
         clock=clock,
+        table=price_table(settings, clock),
     )
+
+
+def price_table(settings: Settings, clock: Clock) -> Table:
+    """Prices of models that the server does not list."""
+    source = model_source(settings)
+    if source == DEMO:
+        return no_table
+    return PriceTable(source, gateway=settings.llm_dialect == "openrouter", clock=clock)

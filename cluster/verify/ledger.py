@@ -75,7 +75,7 @@ def _check_attempts(
         turn = history.turns.get(attempt.turn_id)
         if attempt.state == _OPEN:
             yield from _check_open(history, attempt, turn)
-        elif attempt.id not in accounted and turn is not None and turn.accepted:
+        elif attempt.is_told and attempt.id not in accounted and turn is not None and turn.accepted:
             says = f"Attempt {attempt.id} ended ({attempt.outcome}, {_told(attempt.told)}); no usage.updated names it."
             yield _found(history, "unaccounted", says, attempt.turn_id)
         elif turn is None and history.trimmed is None:

@@ -1,4 +1,4 @@
-"""The chat page: files of `serve_app/ui`, without a build step."""
+"""The chat page and the page of costs: files of `serve_app/ui`, without a build step."""
 
 from pathlib import Path
 
@@ -14,6 +14,11 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 async def page() -> FileResponse:
     return FileResponse(UI / "index.html", media_type="text/html")
+
+
+@router.get("/costs")
+async def costs() -> FileResponse:
+    return FileResponse(UI / "costs.html", media_type="text/html")
 
 
 @router.get("/favicon.ico")

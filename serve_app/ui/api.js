@@ -44,6 +44,16 @@ export class Api {
     return this.#json("GET", "/models");
   }
 
+  /** A cost report; `params` are those of the route. */
+  costs(params) {
+    return this.#json("GET", `/costs?${new URLSearchParams(params)}`);
+  }
+
+  /** The same as a file: `params.format` is csv or parquet. */
+  async costFile(params) {
+    return (await this.#send("GET", `/costs?${new URLSearchParams(params)}`, {})).blob();
+  }
+
   /** Hand a message in; what becomes of it is read from the session's events. The same key again changes nothing. */
   submit(body, key) {
     return this.#json("POST", "/chat", { body, headers: { Prefer: "respond-async", "Idempotency-Key": key } });

@@ -36,6 +36,7 @@ DESCRIBED = {
             actors.ledger.corrections.CORRECTIONS,
             actors.ledger.tables.HOLDS,
             actors.ledger.tables.BUCKETS,
+            actors.ledger.tables.ALERTS,
             actors.security.audit.AUDIT,
             actors.security.keys.USERS,
             actors.security.keys.API_KEYS,

@@ -17,6 +17,13 @@ import pytest
         ("events", ("sess_1",), {"after": 7}, ("GET", "/api/v1/sessions/sess_1/events?after=7&limit=100", None)),
         ("turn", ("turn_1",), {}, ("GET", "/api/v1/turns/turn_1", None)),
         ("cancel", ("turn_1",), {}, ("POST", "/api/v1/turns/turn_1/cancel", None)),
+        (
+            "costs",
+            (),
+            {"group_by": "user", "since": "2026-11-01", "everyone": True},
+            ("GET", "/api/v1/costs?group_by=user&from=2026-11-01&everyone=true", None),
+        ),
+        ("estimate", ("hi",), {"model": "m"}, ("POST", "/api/v1/estimate", {"message": "hi", "model": "m"})),
         ("models", (), {}, ("GET", "/api/v1/models", None)),
         ("health", (), {}, ("GET", "/health", None)),
         ("ready", (), {}, ("GET", "/ready", None)),

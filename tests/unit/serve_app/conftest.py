@@ -35,6 +35,7 @@ from actors.testing.audits import ListAudit
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
 from actors.wiring import store
+from actors.wiring.costs import cost_reports
 from actors.wiring.policy import sandbox_guard
 from actors.wiring.sessions import session_host, tool_names
 from serve_app.api import create_api
@@ -201,6 +202,7 @@ async def make_edge(tmp_path: Path, empty_database: Path) -> AsyncIterator[MakeE
                 workspaces=Workspaces(book, guard),
                 book=book,
                 approvals=ApprovalBook(database, payloads),
+                costs=cost_reports(chosen, database, book, model, clock),
                 keys=keys,
                 llm=model,
                 started=clock.monotonic(),

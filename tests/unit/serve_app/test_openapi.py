@@ -79,6 +79,8 @@ async def test_every_route_is_in_it(edge, operations):
         ("DELETE", "/api/v1/sessions/{session_id}/files/{path}"),
         ("GET", "/api/v1/models"),
         ("GET", "/health"),
+        ("GET", "/api/v1/costs"),
+        ("POST", "/api/v1/estimate"),
         ("GET", "/livez"),
         ("GET", "/ready"),
         ("GET", "/metrics"),
@@ -199,9 +201,11 @@ async def test_models_are_listed_as_they_are(edge):
                 "context_length": 100_000,
                 "prompt_usd": None,
                 "completion_usd": None,
+                "price_source": None,
             }
         ],
         "default": "scripted",
+        "listed_at": None,
     }
 
 
@@ -223,7 +227,7 @@ class Addresses(HTMLParser):
             self.found.append(members["href"])
 
 
-@pytest.mark.parametrize("page", ["/", "/docs"])
+@pytest.mark.parametrize("page", ["/", "/costs", "/docs"])
 async def test_a_page_loads_everything_from_here(edge, page):
     response = await edge.http.get(page)
     parser = Addresses()

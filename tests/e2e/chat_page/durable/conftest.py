@@ -39,6 +39,7 @@ from actors.testing.llm import Script
 from actors.testing.memories import DictMemories
 from actors.testing.sandboxes import FakeSandboxes
 from actors.wiring import store
+from actors.wiring.costs import cost_reports
 from actors.wiring.policy import sandbox_guard
 from actors.wiring.sessions import session_host, tool_names
 from serve_app.api import create_api
@@ -183,6 +184,7 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Edge, uvicorn.Serve
             ),
             book=book,
             approvals=approvals,
+            costs=cost_reports(settings, database, book, model, clock),
             keys=keys,
             llm=model,
             started=clock.monotonic(),
