@@ -52,7 +52,11 @@ FREE = Price(Decimal(0), Decimal(0))
 
 
 def prompt_tokens_at_most(request: ModelRequest) -> int:
-    """An upper bound: a token is a byte of text at least, with every tokenizer that reads bytes."""
+    """An upper bound: a token is a byte of text at least, with every tokenizer that reads bytes.
+
+    Nothing tighter holds for every text: a vocabulary need not have any longer piece, and rare scripts and random
+    letters do come to nearly a token a byte. What was held too much is free again when the call has ended.
+    """
     texts = [json.dumps(asdict(part), ensure_ascii=False, default=str) for part in (*request.messages, *request.tools)]
     return sum(len(text.encode("utf-8", "replace")) + _MESSAGE_TOKENS for text in texts)
 
@@ -65,20 +69,36 @@ class Prices:
     be read. `refuse` asks for nothing whose price is unknown.
     """
 
-    def __init__(self, llm: LLM, *, unlisted: Unlisted, assumed: Price, table: Table = no_table) -> None:
+    def __init__(
+        self,
+        llm: LLM,
+        *,
+        unlisted: Unlisted,
+        assumed: Price,
+        table: Table = no_table,
+        fallbacks: tuple[str, ...] = (),
+    ) -> None:
+        """`fallbacks` are models that may answer in place of the one that is asked."""
         self._llm = llm
+        self._fallbacks = fallbacks
         self._unlisted = unlisted
         self._assumed = assumed
         self._table = table
 
     async def of(self, model: str) -> Price:
-        """Raises `BudgetExceeded` when the price is unknown and that is refused."""
-        model = model or self._llm.default_model
+        """The dearest of what may answer, for prompt and completion each: whoever does costs no more.
+
+        Raises `BudgetExceeded` when one of the prices is unknown and that is refused.
+        """
         try:
             async with asyncio.timeout(_LIST_S):
                 listed = await self._llm.models()
         except (UnavailableError, TimeoutError):
             listed = None
+        prices = [await self._of(one, listed) for one in (model or self._llm.default_model, *self._fallbacks)]
+        return Price(max(one.prompt_usd for one in prices), max(one.completion_usd for one in prices))
+
+    async def _of(self, model: str, listed: tuple[ModelInfo, ...] | None) -> Price:
         known = {one.id: one for one in listed or ()}
         found = known.get(model) or known.get(model.partition(":")[0])
         if found is None:

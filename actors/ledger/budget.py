@@ -1,6 +1,5 @@
-"""Budgets as callers meet them: whose buckets, how long one waits for room, and how a refusal is worded."""
+"""Budgets as callers meet them: whose buckets, and how a refusal is worded."""
 
-import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,16 +11,9 @@ from ..core.clock import Clock, rfc3339
 from ..core.errors import AccountSuspended, BudgetExceeded
 from ..core.money import format_usd
 from .base import Accounts, Admission, Balance, Bucket, Denied, Hold, Ledger, Scope, Wanted, window_end, window_of
+from .lines import Lines
 from .payer import SharedLimits
 from .rules import judge
-
-WAIT_S = 2.0
-"""So long a reservation waits for open holds to be settled, before it is refused."""
-
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.25
-
-_RETRIES_AT_ONCE = 8
-"""Of those who wait so many ask again at the same time: they must not keep away those who settle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +56,17 @@ class Budgets:
         `shared` are the limits of keys and organisations.
         """
         self._shared = shared or SharedLimits()
-        self.ledger: Admission = ledger
+        self._lines = Lines(ledger, clock=clock, jitter=jitter)
+        self.ledger: Admission = self._lines
         self.accounts: Accounts = ledger
         self._limits = limits
         self._clock = clock
         self._hold = timedelta(seconds=hold_s)
-        self._jitter = jitter
-        self._retrying = asyncio.Semaphore(_RETRIES_AT_ONCE)
 
     async def reserve(
         self, attempt_id: str, user_id: str, session_id: str, *, amount: int, least: int, dear: bool = False
     ) -> Hold:
-        """A hold of `amount`, or of what there is room for, but of `least`; waits up to 2 s for it.
+        """A hold of `amount`, or of what there is room for, but of `least`; waits in line for it (`lines.py`).
 
         `dear` says that the table of `expensive.py` names it, so that a paused budget refuses it.
 
@@ -83,16 +74,9 @@ class Budgets:
         """
         now = self._clock.now()
         wanted = Wanted(attempt_id, amount, least, self._buckets(user_id, session_id, now), now + self._hold, dear)
-        deadline, wait_s = self._clock.monotonic() + WAIT_S, _FIRST_WAIT_S
-        made = await self.ledger.reserve(wanted)
-        while isinstance(made, Denied):
-            left_s = deadline - self._clock.monotonic()
-            if not made.may_pass or left_s <= 0:
-                raise refusal(made)
-            await self._clock.sleep(min(left_s, wait_s * (0.5 + self._jitter() / 2)))
-            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
-            async with self._retrying:
-                made = await self.ledger.reserve(wanted)
+        made = await self._lines.reserve(wanted)
+        if isinstance(made, Denied):
+            raise refusal(made)
         return made
 
     async def dispatch(self, hold: Hold) -> None:

@@ -36,7 +36,7 @@ from ..tools.toolbox import Toolbox, default_tools
 from .alerts import reactions
 from .ledger import open_budgets
 from .limits import sandbox_limits
-from .models import keeps_records, left_alone, model_breakers, open_llm, price_table
+from .models import DEMO, keeps_records, left_alone, model_breakers, model_source, open_llm, price_table
 from .policy import sandbox_guard
 from .store import open_database
 
@@ -91,6 +91,7 @@ def make_prices(settings: Settings, llm: LLM, clock: Clock) -> Prices:
         unlisted=settings.budget_unlisted_price,
         assumed=Price(*per_token),
         table=price_table(settings, clock),
+        fallbacks=() if model_source(settings) == DEMO else settings.llm_fallback_models,
     )
 
 

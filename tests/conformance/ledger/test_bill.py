@@ -19,10 +19,12 @@ from actors.agent.payloads import Payloads
 from actors.agent.sessions import NewSession, Submit
 from actors.agent.sql_journal import SqlJournal
 from actors.core.clock import SystemClock
+from actors.core.errors import SessionLost
 from actors.core.settings import Settings
 from actors.ledger.base import Balance
 from actors.ledger.book import ATTEMPTS
 from actors.ledger.budget import Budgets, UserLimits
+from actors.ledger.reaper import Reaper
 from actors.ledger.tables import HOLDS
 from actors.ledger.truths import LateTruths
 from actors.llm.breakers import BreakerPolicy, Breakers
@@ -116,6 +118,7 @@ class World:
             budgets=Budgets(self.ledger, UserLimits(month=10**12), clock=clock, hold_s=600),
         )
         self.clock = AheadClock()
+        self.reaper = Reaper(self.ledger, self.database, clock=self.clock)
         self.truths = LateTruths(self.ledger, self.database, self.client, clock=self.clock)
 
     async def session(self, number: int, says: list[tuple[str, str, str]]) -> None:
@@ -130,15 +133,23 @@ class World:
                 content=content,
                 new=NewSession("scripted"),
             )
-            await self.host.submit(command)
-            if kind == ABORTED:  # by somebody who reads what comes
-                await self.host.follow(session_id, USER, after=1_000_000, seen={}, wait_s=20)
-                await self.host.cancel(session_id, USER, command.turn_id)
-            elif kind == ABORTED_EARLY:
-                while not self.app.tags[tag]:  # noqa: ASYNC110 - counted in another thread
-                    await asyncio.sleep(0.01)
-                await self.host.cancel(session_id, USER, command.turn_id)
-            await self.host.chat(command, wait_s=60)  # which is the same turn, to its end
+            while True:
+                try:
+                    await self.turn(command, kind, tag)
+                    break
+                except SessionLost:  # what was written of it took too long: it is taken up again, as after a crash
+                    continue
+
+    async def turn(self, command: Submit, kind: str, tag: str) -> None:
+        await self.host.submit(command)
+        if kind == ABORTED:  # by somebody who reads what comes
+            await self.host.follow(command.session_id, USER, after=1_000_000, seen={}, wait_s=20)
+            await self.host.cancel(command.session_id, USER, command.turn_id)
+        elif kind == ABORTED_EARLY:
+            while not self.app.tags[tag]:  # noqa: ASYNC110 - counted in another thread
+                await asyncio.sleep(0.01)
+            await self.host.cancel(command.session_id, USER, command.turn_id)
+        await self.host.chat(command, wait_s=60)  # which is the same turn, to its end
 
     async def late(self) -> None:
         """Look up what is due, until nothing is."""
@@ -188,7 +199,7 @@ async def test_the_books_are_the_bill_to_the_micro_dollar(
     calls = int(int(pytestconfig.getoption("--bill-calls") or 0) * share)
     monkeypatch.setattr("actors.testing.model_bill._MAX_RECORDS", 10 * calls)
     async with opened(process, tmp_path) as world:
-        places = asyncio.Semaphore(64)
+        places = asyncio.Semaphore(32)
 
         async def one(number: int, says: list[tuple[str, str, str]]) -> None:
             async with places:
@@ -204,6 +215,7 @@ async def test_the_books_are_the_bill_to_the_micro_dollar(
         for ahead in (0, 2, 4, 6, 8, 10, 24 * 8):
             world.clock.ahead = timedelta(hours=ahead)
             await world.late()
+            await world.reaper.round()
         await check(world, calls)
 
 

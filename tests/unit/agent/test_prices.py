@@ -63,3 +63,11 @@ async def test_among_models_with_prices_one_without_is_refused_until_the_operato
 async def test_whoever_refuses_unknown_prices_refuses_all_of_them(llm: Any) -> None:
     with pytest.raises(BudgetExceeded):
         await Prices(llm, unlisted="refuse", assumed=ASSUMED).of(llm.listed[0].id if llm.listed else "x")
+
+
+async def test_the_dearest_of_what_may_answer_is_held() -> None:
+    wordy = ModelInfo("wordy", "wordy", prompt_usd=Decimal(1), completion_usd=Decimal(9))
+    prices = Prices(Listing(LISTED, wordy), unlisted="refuse", assumed=ASSUMED, fallbacks=("wordy",))
+    assert await prices.of("listed") == Price(Decimal(3), Decimal(9))
+    with pytest.raises(BudgetExceeded):  # an unknown price is not asked for by way of a known one either
+        await Prices(Listing(LISTED), unlisted="refuse", assumed=ASSUMED, fallbacks=("typo",)).of("listed")
