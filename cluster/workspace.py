@@ -66,7 +66,8 @@ def execute(door: Door, session_id: str, words: Sequence[str], manner: Manner) -
     """Run it, show its output as it comes, and give its exit code."""
     is_python = manner.is_python or manner.keep
     source = words[0] if len(words) == 1 else " ".join(words) if is_python else shlex.join(words)
-    options: ExecOptions = {"python": source, "keep": manner.keep} if is_python else {"command": source}
+    options = ExecOptions(python=source, keep=manner.keep) if is_python else ExecOptions(command=source)
+    options["timeout_s"] = manner.timeout_s
     shown = 0
 
     def show(text: str) -> None:
@@ -77,7 +78,7 @@ def execute(door: Door, session_id: str, words: Sequence[str], manner: Manner) -
 
     try:
         with _client(door) as client:
-            ended = client.exec(session_id, timeout_s=manner.timeout_s, on_output=show, **options)
+            ended = client.exec(session_id, on_output=show, **options)
     except _Told as error:
         return _fail(str(error))
     except KeyboardInterrupt:

@@ -65,6 +65,7 @@ def app(tmp_path: Path, sandboxes: FakeSandboxes, audit: ListAudit) -> FastAPI:
         workspaces=Workspaces(user, guard),
         book=user,
         approvals=unused,
+        costs=unused,
         keys=user,
         llm=unused,
         started=0.0,
