@@ -12,7 +12,7 @@ const SERIES = 6;
 const $ = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en");
 const money = (micros) => usdBriefly(micros, true);
-const seconds = (value) => `${value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 1 : 0 })} s`;
+const seconds = (value) => `${value.toLocaleString("en", { maximumSignificantDigits: value < 100 ? 2 : 6 })} s`;
 
 let api = null;
 let loading = 0;
