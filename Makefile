@@ -14,10 +14,6 @@ COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --no
 PACKAGES := actors serve_app cluster
 , := ,
 
-# Tests of clusters have a process of their own: one that has run thousands of others answers late, and deadlines pass.
-QUICK := tests/rules tests/unit tests/conformance
-CLUSTERS := tests/integration tests/chaos tests/e2e
-
 .PHONY: help
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z.]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,15 +36,7 @@ doctor: .venv/ready  ## Check what this machine lacks
 
 .PHONY: test
 test: .venv/dev  ## Run every test; options of pytest by ARGS="-k name"
-	@mkdir -p test-output
-	@without=$$(.ci/programs); quick=0; clusters=0; \
-		$(BIN)/python -m pytest --junitxml=test-output/quick.xml $(QUICK) $$without $(ARGS) </dev/null || quick=$$?; \
-		$(BIN)/python -m pytest --junitxml=test-output/clusters.xml $(CLUSTERS) $$without $(ARGS) </dev/null || clusters=$$?; \
-		for code in $$quick $$clusters; do \
-			[ $$code = 0 ] || { [ $$code = 5 ] && [ -n '$(subst ','\'',$(ARGS))' ]; } || exit $$code; \
-		done
-	@$(BIN)/python .ci/skipped.py test-output/quick.xml $${CI:+--none}
-	@$(BIN)/python .ci/skipped.py test-output/clusters.xml $${CI:+--none}
+	@.ci/suites $(ARGS)
 
 .PHONY: check
 check: .venv/dev  ## Lint, format, types, import rules, lock files

@@ -15,7 +15,8 @@ from .core.rounds import repeat
 from .core.settings import Settings
 from .ray_fleet import RayFleet, SandboxFleet
 from .register import Register
-from .wiring.ledger import open_reaper
+from .wiring.alerts import open_alert_rounds
+from .wiring.ledger import open_reaper, open_truths
 from .wiring.store import open_journal
 
 TEND_S = 1.0
@@ -51,11 +52,14 @@ class DirectoryActor:
         sandboxes = SandboxFleet(settings, register)
         # Apart from one another: a host that takes long to start must not keep cut off turns waiting.
         reaper = await self._stack.enter_async_context(open_reaper(settings, clock))
+        truths = await self._stack.enter_async_context(open_truths(settings, clock))
         rounds = {
             "keep warm": directory.keep_warm,
             "upkeep": upkeep.round,
             "sandboxes": sandboxes.tend,
             "ledger": reaper.round,
+            "late costs": truths.round,
+            **await self._stack.enter_async_context(open_alert_rounds(settings, clock)),
         }
         self._tending = [
             asyncio.create_task(repeat(directory.rescue, lambda: directory.rest(TEND_S), name="rescue")),

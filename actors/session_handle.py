@@ -85,19 +85,21 @@ class SessionHandle:
         command: str | None = None,
         *,
         python: str | None = None,
+        keep: bool = False,
         timeout_s: float = EXEC_S,
         on_output: OnOutput | None = None,
     ) -> ExecResult:
         """Run a command line, or a Python program, in the session's sandbox. Cancelling this kills it.
 
         How it ended is in `verdict`; what the policy refuses was not run. `on_output` gets what is printed as it comes.
+        With `keep` Python runs in an interpreter that lasts, with the variables of earlier calls.
         """
-        if (command is None) == (python is None):
-            raise InvalidInput("give either a command or python")
+        if (command is None) == (python is None) or (keep and python is None):
+            raise InvalidInput("give either a command or python; only python can keep its variables")
         async with self._workspace() as sandboxes:
             if command is not None:
                 return await sandboxes.shell(self.id, command, timeout_s=timeout_s, on_output=on_output)
-            return await sandboxes.python(self.id, python or "", timeout_s=timeout_s, on_output=on_output)
+            return await sandboxes.python(self.id, python or "", timeout_s=timeout_s, on_output=on_output, keep=keep)
 
     async def files(self, path: str = ".", *, limit: int = 1000) -> tuple[FileInfo, ...]:
         """Files and folders below `path`, `limit` at most. Raises `WorkspaceError`, as do the next three."""

@@ -6,8 +6,10 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from actors.core.errors import GreenroomError
+from serve_app.calls import ExecOptions
 from serve_app.client import Client
 
 from . import connection
@@ -50,9 +52,21 @@ def _client(door: Door) -> Generator[Client]:
         raise _Told(str(error)) from error
 
 
-def execute(door: Door, session_id: str, words: Sequence[str], *, is_python: bool, timeout_s: float | None) -> int:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How something is run: `keep` is of Python; `usage` says at the end what it took."""
+
+    is_python: bool = False
+    keep: bool = False
+    timeout_s: float | None = None
+    usage: bool = False
+
+
+def execute(door: Door, session_id: str, words: Sequence[str], manner: Manner) -> int:
     """Run it, show its output as it comes, and give its exit code."""
+    is_python = manner.is_python or manner.keep
     source = words[0] if len(words) == 1 else " ".join(words) if is_python else shlex.join(words)
+    options: ExecOptions = {"python": source, "keep": manner.keep} if is_python else {"command": source}
     shown = 0
 
     def show(text: str) -> None:
@@ -63,20 +77,36 @@ def execute(door: Door, session_id: str, words: Sequence[str], *, is_python: boo
 
     try:
         with _client(door) as client:
-            if is_python:
-                ended = client.exec(session_id, python=source, timeout_s=timeout_s, on_output=show)
-            else:
-                ended = client.exec(session_id, command=source, timeout_s=timeout_s, on_output=show)
+            ended = client.exec(session_id, timeout_s=manner.timeout_s, on_output=show, **options)
     except _Told as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted; it was killed", code=INTERRUPTED)
     if not shown:
         show(ended["output"] if ended["verdict"] != "policy" else "")
+    if ended["truncated"]:
+        sys.stderr.write(f"This is not all: it printed {ended['output_bytes']:,} bytes.\n")
+    if ended["variables"] == "gone":
+        sys.stderr.write("The interpreter ended, and its variables are gone.\n")
+    if manner.usage:
+        sys.stderr.write(f"{_taken(ended)}\n")
     return _exit_code(ended)
 
 
-def _exit_code(ended: dict[str, object]) -> int:
+def _taken(ended: dict[str, Any]) -> str:
+    """What was counted, in a line."""
+    parts = [f"{ended['verdict']}: {ended['wall_s']:g} s"]
+    if ended["cpu_s"] is not None:
+        parts.append(f"{ended['cpu_s']:g} s of processor")
+    if ended["peak_memory_bytes"] is not None:
+        parts.append(f"{ended['peak_memory_bytes'] / 2**20:.1f} MiB of memory")
+    parts.append(f"{ended['output_bytes']:,} bytes printed")
+    if ended["variables"] is not None:
+        parts.append(f"variables: {ended['variables']}")
+    return ", ".join(parts)
+
+
+def _exit_code(ended: dict[str, Any]) -> int:
     match ended["verdict"]:
         case "ok" | "nonzero":
             return int(str(ended["exit_code"])) if ended["exit_code"] is not None else FAILED

@@ -28,6 +28,10 @@ def execute(
     timeout: Annotated[
         float | None, typer.Option(min=0.001, help="Kill it after so many seconds.", show_default=False)
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="It is Python for the session's interpreter, whose variables stay.")
+    ] = False,
+    usage: Annotated[bool, typer.Option("--usage", help="Say at the end how it ended and what it took.")] = False,
     home: Home = None,
     url: Url = None,
     key_file: KeyFile = None,
@@ -43,7 +47,8 @@ def execute(
     from . import workspace  # noqa: PLC0415 - as in cli.py
 
     door = workspace.Door(home, url, key_file)
-    raise typer.Exit(workspace.execute(door, session, command, is_python=python, timeout_s=timeout))
+    manner = workspace.Manner(is_python=python, keep=keep, timeout_s=timeout, usage=usage)
+    raise typer.Exit(workspace.execute(door, session, command, manner))
 
 
 @files.command("ls")

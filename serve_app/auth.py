@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actors.core.errors import Forbidden, GreenroomError, Unauthenticated
+from actors.ledger.payer import Payer
 from actors.security.keys import ADMIN, ApiKeys, Principal
 
 from .paths import route_path
@@ -76,6 +77,11 @@ def _scoped(scope: str) -> Callable[[Principal], Awaitable[Principal]]:
 
 def _needs(scope: str) -> Any:
     return Depends(_scoped(scope))
+
+
+def payer_of(principal: Principal, services: Services) -> Payer:
+    """Who is charged with what the caller asks for, beside the user."""
+    return Payer(principal.key_id, services.settings.budget_org)
 
 
 Chatter: TypeAlias = Annotated[Principal, _needs("chat")]

@@ -159,6 +159,11 @@ class ExecRequest(_Request):
     python: Text | None = Field(
         None, min_length=1, description="In place of it: a Python program, for a fresh interpreter.", examples=[None]
     )
+    keep: bool = Field(
+        default=False,
+        description="Run `python` in the session's interpreter that lasts, which the model's `keep` uses too.",
+        examples=[False],
+    )
     timeout_s: float | None = Field(
         None,
         gt=0,
@@ -172,4 +177,6 @@ class ExecRequest(_Request):
     def _is_one_thing(self) -> Self:
         if (self.command is None) == (self.python is None):
             raise ValueError("give either `command` or `python`")
+        if self.keep and self.python is None:
+            raise ValueError("`keep` is of `python`: a command has no variables")
         return self

@@ -197,11 +197,15 @@ def approvals(options: ApprovalFilter) -> Call:
 
 
 class ExecOptions(TypedDict, total=False):
-    """Either a `command` for `sh -c`, or a `python` program; killed after `timeout_s`."""
+    """Either a `command` for `sh -c`, or a `python` program; killed after `timeout_s`.
+
+    With `keep` the program runs in the session's interpreter that lasts.
+    """
 
     command: str | None
     python: str | None
     timeout_s: float | None
+    keep: bool
 
 
 def execute(session_id: str, options: ExecOptions) -> Call:

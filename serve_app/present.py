@@ -195,6 +195,10 @@ def executed(result: ExecResult) -> ExecOut:
         output=result.output,
         truncated=result.truncated,
         wall_s=round(result.wall_s, 3),
+        output_bytes=result.output_bytes,
+        cpu_s=None if result.cpu_s is None else round(result.cpu_s, 3),
+        peak_memory_bytes=result.peak_memory_bytes,
+        variables=result.variables,
     )
 
 
@@ -209,4 +213,5 @@ def model(info: ModelInfo) -> ModelOut:
         context_length=info.context_length,
         prompt_usd=None if info.prompt_usd is None else str(info.prompt_usd),
         completion_usd=None if info.completion_usd is None else str(info.completion_usd),
+        price_source=None if info.prompt_usd is None else info.price_source,
     )

@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from actors.core.errors import BudgetExceeded, GreenroomError, InputError
+from actors.core.errors import AccountSuspended, BudgetExceeded, GreenroomError, InputError
 from actors.core.text import mended_json
 
 STATUS: dict[str, int] = {
@@ -65,6 +65,9 @@ STATUS: dict[str, int] = {
 
 RETRY_AFTER_S = 1
 
+_NOT_BEFORE_SOMEBODY_ACTS = frozenset({"budget_exceeded", "account_suspended"})
+"""Codes whose requests some clients send again by their status alone: they are told not to."""
+
 
 class BodyTooLarge(Exception):
     """The body of a request grew past the limit while it was read."""
@@ -103,6 +106,8 @@ def problem(
     sent = dict(headers or {})
     if retryable:
         sent["Retry-After"] = str(RETRY_AFTER_S)
+    if code in _NOT_BEFORE_SOMEBODY_ACTS:
+        sent["X-Should-Retry"] = "false"
     if status == STATUS["unauthenticated"]:
         sent["WWW-Authenticate"] = "Bearer"
     return Response(to_json(mended_json(body)), status, sent, media_type="application/problem+json")
@@ -124,7 +129,7 @@ def told_of(error: GreenroomError) -> dict[str, Any]:
 
     Of others ids alone, as more may name our insides.
     """
-    if isinstance(error, InputError | BudgetExceeded):
+    if isinstance(error, InputError | BudgetExceeded | AccountSuspended):
         return error.details
     return {name: value for name, value in error.details.items() if name in _IDS}
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from actors.agent.approval_book import ApprovalStatus
 from actors.core.events import Decision, OnBusy
-from actors.sandbox.base import Verdict
+from actors.sandbox.base import Variables, Verdict
 
 SessionStatus: TypeAlias = Literal["idle", "running", "waiting", "paused"]
 TurnStatus: TypeAlias = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
@@ -191,6 +191,15 @@ class ExecOut(BaseModel):
     )
     truncated: bool = Field(description="`output` is not all.")
     wall_s: float = Field(description="Seconds.", examples=[0.012])
+    output_bytes: int = Field(description="All that it printed, also what `output` leaves out.", examples=[3])
+    cpu_s: float | None = Field(description="Seconds of processor; null where nobody counts them.", examples=[0.009])
+    peak_memory_bytes: int | None = Field(
+        description="The most that the whole sandbox held while it ran, its files included; null where nobody counts.",
+        examples=[18874368],
+    )
+    variables: Variables | None = Field(
+        description="Of a program with `keep`: `new` interpreter, `kept` from earlier calls, or `gone` with this one."
+    )
 
 
 class FileOut(BaseModel):
@@ -213,12 +222,16 @@ class ModelOut(BaseModel):
     context_length: int | None
     prompt_usd: str | None = Field(description="US dollars per token; null is unknown.")
     completion_usd: str | None
+    price_source: Literal["price_list", "fallback"] | None = Field(
+        description="The server's list, or the table that Greenroom brings; null is unknown."
+    )
 
 
 class ModelList(BaseModel):
     object: Literal["list"] = "list"
     data: list[ModelOut]
     default: str
+    listed_at: str | None = Field(description="When the server's list, with its prices, was read; it is kept an hour.")
 
 
 class CheckOut(BaseModel):

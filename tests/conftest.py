@@ -11,6 +11,7 @@ settings.load_profile("greenroom")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--without-gvisor", action="store_true", help="leave out tests that need gVisor's runsc")
     parser.addoption("--without-docker", action="store_true", help="leave out tests that need a docker daemon")
+    parser.addoption("--bill-calls", type=int, default=1000, help="calls in the proof of the ledger against the bill")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 Every look-up is of one user; what belongs to another is not found.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ from ..core.events import Event, Origin, SessionCreated, Spent, TurnCancelled, T
 from ..core.ids import NewId
 from ..core.messages import Usage
 from ..ledger.book import AttemptClosed, open_attempts, record
+from ..ledger.totals import totals
 from ..store.database import Database
 from .fork import forked
 from .journal import FIRST_EPOCH, Append, Journal, Profile
@@ -44,6 +46,7 @@ class SessionRow:
     fingerprint: str | None
     """Of the request that created it, when that carried an Idempotency-Key."""
     spent: Spent
+    """As it is known now, which may be more than its events tell."""
     approvals: tuple[str, ...] = ()
     """Names of the tools that a person must approve in it, beside those of the settings."""
     forked_from: Origin | None = None
@@ -116,10 +119,14 @@ class SessionBook:
     async def get(self, session_id: str, user_id: str) -> SessionRow:
         """Raises `SessionNotFound`."""
         query = _visible(user_id).where(SESSIONS.c.id == session_id)
-        row = await self._database.read(lambda c: c.execute(query).one_or_none())
-        if row is None:
+
+        def work(connection: Connection) -> tuple[SessionRow, ...]:
+            return self._rows(connection, connection.execute(query).all())
+
+        found = await self._database.read(work)
+        if not found:
             raise SessionNotFound(session_id=session_id)
-        return self._session(row)
+        return found[0]
 
     async def page(self, user_id: str, *, limit: int, after: str | None) -> tuple[tuple[SessionRow, ...], bool]:
         """Sessions of a user, newest first, from below the session `after` on; and whether there are more."""
@@ -139,7 +146,7 @@ class SessionBook:
                 at_once = sa.and_(SESSIONS.c.created_at == cursor.created_at, SESSIONS.c.id < cursor.id)
                 query = query.where(sa.or_(older, at_once))
             rows = connection.execute(query).all()
-            return tuple(self._session(row) for row in rows[:limit]), len(rows) > limit
+            return self._rows(connection, rows[:limit]), len(rows) > limit
 
         return await self._database.read(work)
 
@@ -203,7 +210,7 @@ class SessionBook:
             connection.execute(sa.delete(EVENTS).where(EVENTS.c.session_id == session_id))
             connection.execute(sa.delete(APPROVALS).where(APPROVALS.c.session_id == session_id))
             connection.execute(sa.delete(TURNS).where(TURNS.c.session_id == session_id))
-            still_open = open_attempts(connection, session_id).values()
+            still_open = open_attempts(connection, session_id, tools=True).values()
             now = self._clock.now()
             record(connection, [AttemptClosed(attempt, "lost", now) for attempts in still_open for attempt in attempts])
             return True
@@ -218,9 +225,21 @@ class SessionBook:
         )
         return await self._database.read(lambda c: c.execute(query).first()) is not None
 
-    def _session(self, row: Any) -> SessionRow:
+    def _rows(self, connection: Connection, rows: Sequence[Any]) -> tuple[SessionRow, ...]:
+        """Sessions with what was learnt of their costs since they wrote last."""
+        told = {
+            row.id: Spent(
+                Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens),
+                row.cost_micros,
+                row.cost_known,
+            )
+            for row in rows
+        }
+        spent = totals(connection, told) if told else told
+        return tuple(self._session(row, spent[row.id]) for row in rows)
+
+    def _session(self, row: Any, spent: Spent) -> SessionRow:
         profile = self._payloads.profile(row.profile, session_id=row.id, user_id=row.user_id)
-        usage = Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens)
         return SessionRow(
             id=row.id,
             user_id=row.user_id,
@@ -234,7 +253,7 @@ class SessionBook:
             last_seq=row.last_seq,
             oldest_seq=row.oldest_seq,
             fingerprint=row.fingerprint,
-            spent=Spent(usage, row.cost_micros, row.cost_known),
+            spent=spent,
             approvals=profile.approvals,
             forked_from=profile.forked_from,
         )

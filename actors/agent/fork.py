@@ -15,6 +15,7 @@ from ..core.events import (
     ApprovalRequested,
     ApprovalResolved,
     Body,
+    BudgetReached,
     Event,
     HistoryTrimmed,
     MessageAccepted,
@@ -34,7 +35,7 @@ from ..core.ids import NewId
 from ..core.messages import ToolCall
 from .state import SessionState
 
-_LEFT_OUT = (SessionCreated, HistoryTrimmed, SessionPaused, SessionResumed, UsageUpdated)
+_LEFT_OUT = (SessionCreated, HistoryTrimmed, SessionPaused, SessionResumed, UsageUpdated, BudgetReached)
 
 
 def forked(events: Sequence[Event], session_id: str, *, new_id: NewId, now: datetime) -> tuple[Event, ...]:

@@ -27,7 +27,15 @@ def take_in(log: SessionLog, command: Submit, *, inbox_max: int) -> Receipt:
     elif len(waiting(state)) >= inbox_max:
         raise InboxFull(session_id=state.session_id, limit=inbox_max)
     on_busy = "enqueue" if command.on_busy == "reject" else command.on_busy
-    body = MessageAccepted(command.message_id, command.content, command.model, on_busy, command.fingerprint)
+    body = MessageAccepted(
+        command.message_id,
+        command.content,
+        command.model,
+        on_busy,
+        command.fingerprint,
+        command.payer.key_id,
+        command.payer.org_id,
+    )
     accepted = log.stage(body, command.turn_id)
     position = position_of(state, command.turn_id)
     if position:

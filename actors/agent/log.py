@@ -46,6 +46,7 @@ class SessionLog:
         self._changed = asyncio.Event()
         self._last_shown = 0.0
         self._show_later: asyncio.TimerHandle | None = None
+        self._write_later: asyncio.TimerHandle | None = None
         self._title_written = state.title
         self.on_lost: Callable[[GreenroomError], None] | None = None
 
@@ -74,12 +75,26 @@ class SessionLog:
         """
         if self.lost is not None:
             raise self.lost
+        await asyncio.shield(self._flushing())
+
+    def flush_later(self, after_s: float) -> None:
+        """Write ledger entries that are staged by themselves, should they still be there after so long."""
+        if self._write_later is not None:
+            self._write_later.cancel()
+        self._write_later = asyncio.get_running_loop().call_later(after_s, self._write_entries)
+
+    def _write_entries(self) -> None:
+        # With events somebody is about to flush, and knows what belongs into one commit.
+        if self.lost is None and self._attempts and not self._outbox:
+            self._flushing()
+
+    def _flushing(self) -> "asyncio.Task[None]":
         if self._flusher is None:
             # A task of its own, which starts after the tasks that were made before it: what a turn that
             # was just started stages first rides in the commit of the message that started it.
             self._flusher = asyncio.create_task(self._drain(), name=f"flush {self.state.session_id}")
             self._flusher.add_done_callback(retrieve)
-        await asyncio.shield(self._flusher)
+        return self._flusher
 
     async def _drain(self) -> None:
         try:

@@ -14,6 +14,7 @@ from ..core.errors import ConflictError, GreenroomError, StoreUnavailable
 from ..core.events import Failure, StopReason, TurnCancelled, TurnCompleted, TurnFailed, TurnRecovering, TurnWaiting
 from ..core.text import mended
 from ..ledger.book import AttemptClosed
+from ..ledger.payer import paying
 from .limits import TurnLimits
 from .log import SessionLog
 from .model_call import ModelCall, account
@@ -49,7 +50,8 @@ class TurnLoop:
         """
         try:
             async with asyncio.timeout(self._limits.max_s):
-                await self._steps(log, turn, between_steps)
+                with paying(turn.payer):
+                    await self._steps(log, turn, between_steps)
         except Parked as parked:
             log.stage(TurnWaiting(parked.reason), turn.id)
         except TimeoutError:

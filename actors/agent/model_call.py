@@ -12,14 +12,27 @@ from typing import cast
 from ..core import telemetry
 from ..core.clock import Clock
 from ..core.errors import GreenroomError, ModelProtocolError, ModelRefused, UnknownModel
-from ..core.events import CostSource, MessageCompleted, ToolRequested, UsageUpdated
+from ..core.events import CostSource, MessageCompleted, ModelReplaced, ToolRequested, UsageUpdated
 from ..core.ids import NewId
 from ..core.messages import AssistantMessage, ToolCall, ToolSpec, Usage
 from ..core.text import mended, mended_json, storable
-from ..ledger.book import AttemptClosed, AttemptOpened
-from ..llm.base import LLM, Answer, Began, ModelRequest, ReasoningText, Resending, Retrying, StreamItem, TextDelta
+from ..ledger.book import AttemptClosed, AttemptNamed, AttemptOpened
+from ..llm.base import (
+    LLM,
+    Answer,
+    Began,
+    ModelRequest,
+    Queued,
+    ReasoningText,
+    Resending,
+    Retrying,
+    Sending,
+    StreamItem,
+    TextDelta,
+)
 from .log import SessionLog
 from .prompt import messages_for
+from .reactions import event_of
 from .spending import Paid, Spending
 from .turn_state import TurnState
 
@@ -32,6 +45,9 @@ INTERRUPTED = "interrupted"
 NOT_SENT = "not_sent"
 """Outcome of a row whose request was never made: a cancel came first, or a breaker or a limit refused it."""
 
+NAMED_AFTER_S = 0.25
+"""A call that runs longer than that has its name at the server written down, for when this process dies over it."""
+
 _NOTHING = Decimal(0)
 
 
@@ -42,6 +58,7 @@ class _Attempt:
     id: str
     message_id: str
     started: float
+    model: str
     paid: Paid | None = None
     """What is held for it; None where nothing is."""
     text: list[str] = field(default_factory=list[str])
@@ -49,6 +66,8 @@ class _Attempt:
     first_token: bool = False
     answer: Answer | None = None
     generation_id: str | None = None
+    queued: bool = False
+    """It waits for other calls to end: nothing of it was sent."""
     closed: bool = False
     """Its ledger row has its end: it was never sent, or it failed and the next one is not yet sent."""
 
@@ -86,10 +105,11 @@ class ModelCall:
 
         Raises what `LLM.stream` raises, after staging what was received and that the attempt ended.
         """
-        attempt = _Attempt(self._new_id("att"), self._new_id("msg"), self._clock.monotonic())
+        model = await self._chosen(log, turn)
+        attempt = _Attempt(self._new_id("att"), self._new_id("msg"), self._clock.monotonic(), model)
         request = ModelRequest(
-            turn.model,
-            messages_for(log.state, turn.model, self._default_system),
+            model,
+            messages_for(log.state, model, self._default_system),
             tools=self._tools,
             max_completion_tokens=self._max_completion_tokens,
             session_ref=log.state.session_id,
@@ -100,10 +120,19 @@ class ModelCall:
             answer = await self._receive(request, attempt, log, turn)
         except BaseException as error:  # cancellation too ends the attempt, and its text stays
             if not attempt.closed:
-                await self._pay(attempt, self._stage_broken(attempt, error, log, turn))
+                await self._pay(attempt, self._stage_broken(attempt, error, log, turn), log, turn)
             raise
-        await self._pay(attempt, self._stage_answer(attempt, answer, log, turn))
+        await self._pay(attempt, self._stage_answer(attempt, answer, log, turn), log, turn)
         return answer
+
+    async def _chosen(self, log: SessionLog, turn: TurnState) -> str:
+        """The turn's model, or a cheaper one where its user's budget is paused; then readers are told."""
+        if self._spending is None:
+            return turn.model
+        model = await self._spending.choose(log.state.user_id, log.state.session_id, turn.model)
+        if model != turn.model and model != turn.replaced_by:
+            log.stage(ModelReplaced(turn.model, model), turn.id)
+        return model
 
     async def _open(
         self, attempt: _Attempt, request: ModelRequest, log: SessionLog, turn: TurnState, *, first: bool
@@ -113,14 +142,13 @@ class ModelCall:
         Returns the request as it may be sent: with a shorter answer where little money is left.
         """
         attempt.closed = False
-        log.stage_attempt(
-            AttemptOpened(attempt.id, turn.id, log.state.session_id, log.state.user_id, turn.model, self._clock.now())
-        )
+        state, now = log.state, self._clock.now()
+        log.stage_attempt(AttemptOpened(attempt.id, turn.id, state.session_id, state.user_id, attempt.model, now))
         try:
             await log.flush()
         except asyncio.CancelledError:
             # Nothing was sent: the row must not say that money may have been spent.
-            account(log, turn, _free(attempt.id, NOT_SENT, self._clock.now()))
+            account(log, turn, _free(attempt.id, NOT_SENT, self._clock.now()), attempt.model)
             attempt.closed = True
             raise
         try:
@@ -128,9 +156,9 @@ class ModelCall:
         except BaseException as error:
             outcome = error.code if isinstance(error, GreenroomError) else NOT_SENT
             closed = _free(attempt.id, outcome, self._clock.now())
-            account(log, turn, closed)
+            account(log, turn, closed, attempt.model)
             attempt.closed = True
-            await self._pay(attempt, closed)
+            await self._pay(attempt, closed, log, turn)
             raise
 
     async def _reserve(self, attempt: _Attempt, request: ModelRequest, *, first: bool) -> ModelRequest:
@@ -139,10 +167,11 @@ class ModelCall:
             await self._spending.dispatch(attempt.paid)
         return request
 
-    async def _pay(self, attempt: _Attempt, closed: AttemptClosed) -> None:
+    async def _pay(self, attempt: _Attempt, closed: AttemptClosed, log: SessionLog, turn: TurnState) -> None:
         if self._spending is not None and attempt.paid is not None:
             paid, attempt.paid = attempt.paid, None
-            await self._spending.close(paid, closed)
+            for alert in await self._spending.close(paid, closed):
+                log.stage(event_of(alert), turn.id)
 
     async def _failed(self, attempt: _Attempt, failed: Retrying, log: SessionLog, turn: TurnState) -> None:
         """The model client will make another attempt: close the row of the one that failed."""
@@ -150,10 +179,10 @@ class ModelCall:
         closed = (
             _free(attempt.id, failed.outcome, now) if failed.free else AttemptClosed(attempt.id, failed.outcome, now)
         )
-        closed = replace(closed, generation_id=failed.generation_id)
+        closed = replace(closed, generation_id=failed.generation_id or attempt.generation_id)
         self._close(closed, attempt, log, turn)
         attempt.closed = True
-        await self._pay(attempt, closed)
+        await self._pay(attempt, closed, log, turn)
 
     async def _again(self, attempt: _Attempt, request: ModelRequest, log: SessionLog, turn: TurnState) -> None:
         attempt.id, attempt.started = self._new_id("att"), self._clock.monotonic()
@@ -166,22 +195,19 @@ class ModelCall:
         async with aclosing(stream) as items:
             async for item in items:
                 match item:
-                    case TextDelta(raw):
-                        self._first_token(attempt, turn)
-                        text = mended(raw)
-                        attempt.text.append(text)
-                        log.preview("message.delta", turn.id, attempt.message_id, text)
-                    case ReasoningText(raw):
-                        self._first_token(attempt, turn)
-                        text = mended(raw)
-                        attempt.reasoning.append(text)
-                        log.preview("reasoning.delta", turn.id, attempt.message_id, text)
+                    case TextDelta() | ReasoningText():
+                        self._first_token(attempt)
+                        self._show(item, attempt, log, turn)
                     case Retrying():
                         await self._failed(attempt, item, log, turn)
+                    case Queued() | Sending():
+                        attempt.queued = isinstance(item, Queued)
                     case Resending():
                         await self._again(attempt, request, log, turn)
                     case Began(generation_id):
                         attempt.generation_id = storable(generation_id)
+                        log.stage_attempt(AttemptNamed(attempt.id, attempt.generation_id))
+                        log.flush_later(NAMED_AFTER_S)
                     case Answer():
                         attempt.answer = _named(item)
         if attempt.answer is None:
@@ -190,11 +216,20 @@ class ModelCall:
             raise ModelProtocolError(f"the model asked for more than {MAX_CALLS} tool calls at once")
         return attempt.answer
 
-    def _first_token(self, attempt: _Attempt, turn: TurnState) -> None:
+    def _show(self, item: TextDelta | ReasoningText, attempt: _Attempt, log: SessionLog, turn: TurnState) -> None:
+        text = mended(item.text)
+        if isinstance(item, TextDelta):
+            attempt.text.append(text)
+            log.preview("message.delta", turn.id, attempt.message_id, text)
+        else:
+            attempt.reasoning.append(text)
+            log.preview("reasoning.delta", turn.id, attempt.message_id, text)
+
+    def _first_token(self, attempt: _Attempt) -> None:
         if not attempt.first_token:
             attempt.first_token = True
             waited = self._clock.monotonic() - attempt.started
-            telemetry.LLM_FIRST_TOKEN_SECONDS.labels(telemetry.model_label(turn.model)).observe(waited)
+            telemetry.LLM_FIRST_TOKEN_SECONDS.labels(telemetry.model_label(attempt.model)).observe(waited)
 
     def _stage_answer(self, attempt: _Attempt, answer: Answer, log: SessionLog, turn: TurnState) -> AttemptClosed:
         calls = self._acceptable(answer.message.tool_calls, log)
@@ -235,7 +270,7 @@ class ModelCall:
                 MessageCompleted(
                     attempt.message_id,
                     partial,
-                    turn.model,
+                    attempt.model,
                     INTERRUPTED,
                     reasoning="".join(attempt.reasoning) or None,
                 ),
@@ -243,12 +278,12 @@ class ModelCall:
             )
         log.clear_previews()
         # A request that was refused costs nothing; of any other that broke off nobody knows yet.
-        free = _never_billed(error) and not attempt.first_token
+        free = attempt.queued or (_never_billed(error) and not attempt.first_token)
         answer = attempt.answer
         source: CostSource = "free" if free else "unknown"
         outcome = error.code if isinstance(error, GreenroomError) else "cancelled"
         details = error.details if isinstance(error, GreenroomError) else {}
-        if details.get("not_sent"):
+        if attempt.queued or details.get("not_sent"):
             outcome = NOT_SENT
         closed = AttemptClosed(
             attempt.id,
@@ -263,14 +298,11 @@ class ModelCall:
         return closed
 
     def _close(self, closed: AttemptClosed, attempt: _Attempt, log: SessionLog, turn: TurnState) -> None:
-        account(log, turn, closed)
-        telemetry.LLM_REQUESTS.labels(telemetry.model_label(turn.model), closed.provider or "", closed.outcome).inc()
-        telemetry.LLM_SECONDS.labels(telemetry.model_label(turn.model)).observe(
-            self._clock.monotonic() - attempt.started
-        )
-        telemetry.COST_DOLLARS.labels(telemetry.model_label(turn.model), "chat").inc(
-            closed.spent.cost_micros / 1_000_000
-        )
+        account(log, turn, closed, attempt.model)
+        label = telemetry.model_label(attempt.model)
+        telemetry.LLM_REQUESTS.labels(label, closed.provider or "", closed.outcome).inc()
+        telemetry.LLM_SECONDS.labels(label).observe(self._clock.monotonic() - attempt.started)
+        telemetry.COST_DOLLARS.labels(label, "chat").inc(closed.spent.cost_micros / 1_000_000)
 
     def _acceptable(self, calls: tuple[ToolCall, ...], log: SessionLog) -> tuple[ToolCall, ...]:
         """The calls as every provider takes them back: ids that stand once in the session, names of plain letters.
@@ -310,13 +342,16 @@ def _free(attempt_id: str, outcome: str, now: datetime) -> AttemptClosed:
     return AttemptClosed(attempt_id, outcome, now, usage=Usage(), cost_usd=_NOTHING, cost_source="free")
 
 
-def account(log: SessionLog, turn: TurnState, closed: AttemptClosed) -> None:
-    """Stage the end of an attempt: its ledger row, and the event that adds it to the session's total."""
+def account(log: SessionLog, turn: TurnState, closed: AttemptClosed, model: str | None = None) -> None:
+    """Stage the end of an attempt: its ledger row, and the event that adds it to the session's total.
+
+    `model` is what was asked, by default the turn's.
+    """
     log.stage_attempt(closed)
     log.stage(
         UsageUpdated(
             closed.id,
-            closed.model or turn.model,
+            closed.model or model or turn.model,
             closed.spent,
             log.state.spent + closed.spent,
             cost_source=closed.cost_source,

@@ -10,6 +10,7 @@ from ..core.errors import BudgetExceeded, UnavailableError
 from ..core.messages import Usage
 from ..core.money import MICROS_PER_USD, to_micros
 from ..llm.base import LLM, ModelInfo, ModelRequest
+from ..llm.price_table import Table, no_table
 
 Unlisted: TypeAlias = Literal["auto", "free", "assumed", "refuse"]
 
@@ -57,16 +58,18 @@ def prompt_tokens_at_most(request: ModelRequest) -> int:
 
 
 class Prices:
-    """The list prices of a model server, and what is taken where it lists none.
+    """The list prices of a model server, those of `table` beside them, and what is taken where neither knows one.
 
-    `unlisted`: `auto` takes a server that lists no price at all for free (most local ones), and `assumed` where
-    others of its models have one, or its list cannot be read. `refuse` asks for nothing whose price is unknown.
+    `unlisted`: `auto` takes a server of which no price at all is known for free (most local ones) and refuses a model
+    without a price where others have one; it takes `assumed` for a router to other models, and while the list cannot
+    be read. `refuse` asks for nothing whose price is unknown.
     """
 
-    def __init__(self, llm: LLM, *, unlisted: Unlisted, assumed: Price) -> None:
+    def __init__(self, llm: LLM, *, unlisted: Unlisted, assumed: Price, table: Table = no_table) -> None:
         self._llm = llm
         self._unlisted = unlisted
         self._assumed = assumed
+        self._table = table
 
     async def of(self, model: str) -> Price:
         """Raises `BudgetExceeded` when the price is unknown and that is refused."""
@@ -78,20 +81,28 @@ class Prices:
             listed = None
         known = {one.id: one for one in listed or ()}
         found = known.get(model) or known.get(model.partition(":")[0])
+        if found is None:
+            found = await asyncio.to_thread(self._table, model)
         if found is not None and (price := _price(found)) is not None:
             return price
-        return self._without(model, anything_listed=listed is None or any(map(_price, listed)))
+        can_be_assumed = listed is None or (found is not None and found.price_varies)
+        return self._without(model, can_be_assumed=can_be_assumed, anything_priced=any(map(_price, listed or ())))
 
-    def _without(self, model: str, *, anything_listed: bool) -> Price:
+    def _without(self, model: str, *, can_be_assumed: bool, anything_priced: bool) -> Price:
         match self._unlisted:
-            case "refuse":
-                raise BudgetExceeded(f"the price of the model {model!r} is not known, and unknown prices are refused")
             case "free":
                 return FREE
             case "assumed":
                 return self._assumed
+            case "auto" if can_be_assumed:
+                return self._assumed
+            case "auto" if not anything_priced:
+                return FREE
             case _:
-                return self._assumed if anything_listed else FREE
+                raise BudgetExceeded(
+                    f"the price of the model {model!r} is not known, and nothing is asked for whose price is unknown;"
+                    " GREENROOM_BUDGET_UNLISTED_PRICE=assumed lets it be asked, at the price that is assumed"
+                )
 
 
 def _price(info: ModelInfo) -> Price | None:

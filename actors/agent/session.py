@@ -22,6 +22,7 @@ from ..core.events import (
     TurnResumed,
     TurnStarted,
 )
+from ..ledger.payer import paying
 from .approvals import expire_due, is_due
 from .control import carry_out
 from .inbox import counted, position_of, take_in, waiting
@@ -100,7 +101,8 @@ class Session:
         if known := self.log.state.accepted.get(command.message_id):
             return await self._known(command, known)
         created = self.log.state.created
-        await self.loop.admit(self.log, command.model or (created.model if created else ""))
+        with paying(command.payer):
+            await self.loop.admit(self.log, command.model or (created.model if created else ""))
         if self._gone:
             raise Draining
         if known := self.log.state.accepted.get(command.message_id):  # the same one came in meanwhile

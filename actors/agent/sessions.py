@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol
 
 from ..core.events import Event, Failure, OnBusy, Preview, Spent
 from ..core.messages import ToolCall
+from ..ledger.payer import NOBODY, Payer
 from .orders import Order
 from .previews import Seen
 
@@ -36,6 +37,8 @@ class Submit:
     new: NewSession | None = None
     on_busy: OnBusy | Literal["reject"] = "enqueue"
     fingerprint: str | None = None
+    payer: Payer = NOBODY
+    """Who is charged with its turn, beside the user."""
 
 
 @dataclass(frozen=True, slots=True)

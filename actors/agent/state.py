@@ -19,6 +19,7 @@ from ..core.events import (
     MessageCompleted,
     MessageEdited,
     MessageSteered,
+    ModelReplaced,
     Origin,
     SessionCreated,
     SessionPaused,
@@ -38,6 +39,7 @@ from ..core.events import (
     UsageUpdated,
 )
 from ..core.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from ..ledger.payer import Payer
 from .turn_state import ApprovalState, ToolState, TurnState
 
 OUTCOME_UNKNOWN = (
@@ -151,7 +153,8 @@ class SessionState:
         assert event.turn_id is not None
         assert self.created is not None
         model = body.model or self.created.model
-        turn = TurnState(event.turn_id, body.message_id, body.content, model, body.on_busy)
+        payer = Payer(body.key_id, body.org_id)
+        turn = TurnState(event.turn_id, body.message_id, body.content, model, body.on_busy, payer=payer)
         if body.on_busy == "enqueue":
             self.turns[turn.id] = turn
         else:
@@ -181,10 +184,8 @@ class SessionState:
                 self.transcript.append(UserMessage(turn.content))
             case TurnRecovering() as body:
                 turn.recoveries = body.recoveries
-            case TurnWaiting() as body:
-                turn.waiting = body.reason
-            case TurnResumed():
-                turn.waiting = None
+            case TurnWaiting() | TurnResumed() as body:
+                turn.waiting = body.reason if isinstance(body, TurnWaiting) else None
             case MessageEdited() as body:
                 turn.content = body.content
             case MessageSteered():
@@ -197,6 +198,8 @@ class SessionState:
             case UsageUpdated() as body:
                 turn.spent += body.spent
                 self.spent = body.session
+            case ModelReplaced() as body:
+                turn.replaced_by = body.model
             case TurnCompleted() | TurnFailed() | TurnCancelled() as body:
                 self._end(turn, body)
             case _:

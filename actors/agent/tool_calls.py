@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -17,24 +18,42 @@ from ..tools.base import OUTCOME_UNKNOWN, ToolContext, ToolResult
 from ..tools.toolbox import Toolbox
 from .approvals import Approvals, refuse, withdraw_requests
 from .log import SessionLog
+from .meters import Meters
 from .parking import Parked
+from .spending import Spending
 from .turn_state import ToolState, TurnState
 
 STOP_S = 15.0
 """Time for stopping what a dead process left running: no tool of the session runs before that."""
+
+_PROGRAMS = frozenset({"run_python", "run_shell"})
+"""Tools that run a program, for as long as it takes."""
+
+_PAUSED = "[The user's budget is paused for what is expensive: a program may run for {:g} s at most now.]"
 
 
 class ToolCalls:
     """Runs tools on behalf of turns. Between calls it holds what it still has to stop."""
 
     def __init__(
-        self, toolbox: Toolbox, approvals: Approvals, *, guard: SandboxGuard, memories: MemoryStore, clock: Clock
+        self,
+        toolbox: Toolbox,
+        approvals: Approvals,
+        *,
+        guard: SandboxGuard,
+        memories: MemoryStore,
+        meters: Meters,
+        clock: Clock,
+        spending: Spending | None = None,
     ) -> None:
+        """Without `spending` programs run as long as they may, whatever is left of a budget."""
         self._toolbox = toolbox
         self._approvals = approvals
         self._guard = guard
         self._memories = memories
+        self._meters = meters
         self._clock = clock
+        self._spending = spending
         self._names = frozenset(spec.name for spec in toolbox.specs)
         self._stopping: dict[str, asyncio.Task[None]] = {}
         """By session."""
@@ -60,9 +79,30 @@ class ToolCalls:
     async def _run(self, log: SessionLog, turn: TurnState, tool: ToolState, *, deadline: float) -> None:
         if (stopping := self._stopping.get(log.state.session_id)) is not None:
             await asyncio.wait({stopping})  # it would stop this call too
+        left_s = max(0.0, deadline - self._clock.monotonic())
+        timeout_s = await self._run_s(log, tool, left_s)
+        uses = self._meters.open(log, turn, tool.call, timeout_s=timeout_s)
         log.stage(ToolStarted(tool.call.id, tool.call.name), turn.id)
-        await log.flush()
-        started = self._clock.monotonic()
+        try:
+            await log.flush()
+            started = self._clock.monotonic()
+            result = await self._meters.refused(uses, log)
+            if result is None:
+                result = await self._call(log, turn, tool, timeout_s=max(0.0, min(timeout_s, deadline - started)))
+        except BaseException:  # a call that is cancelled has taken its time all the same
+            await self._meters.close(uses, log, turn, None)
+            raise
+        if result.error == "timeout" and timeout_s < left_s:
+            result = replace(result, content=f"{result.content}\n{_PAUSED.format(timeout_s)}")
+        seconds = self._clock.monotonic() - started
+        log.stage(_outcome(tool.call, result, seconds), turn.id)
+        await self._meters.close(uses, log, turn, result)
+        log.clear_previews()
+        name = tool.call.name if tool.call.name in self._names else "unknown"
+        telemetry.TOOL_EXECUTIONS.labels(name, result.error or "ok").inc()
+        telemetry.TOOL_SECONDS.labels(name).observe(seconds)
+
+    async def _call(self, log: SessionLog, turn: TurnState, tool: ToolState, *, timeout_s: float) -> ToolResult:
         caller = Caller(log.state.user_id, log.state.session_id, turn.id, tool.call.id)
         context = ToolContext(
             session_id=caller.session_id,
@@ -72,16 +112,15 @@ class ToolCalls:
             sandboxes=self._guard.for_call(caller),
             memories=self._memories,
             on_output=lambda text: log.preview("tool.progress", turn.id, tool.call.id, text),
-            timeout_s=max(0.0, deadline - started),
+            timeout_s=timeout_s,
         )
         with bound(Fence(epoch=log.epoch)):
-            result = await self._toolbox.run(tool.call, context)
-        seconds = self._clock.monotonic() - started
-        log.stage(_outcome(tool.call, result, seconds), turn.id)
-        log.clear_previews()
-        name = tool.call.name if tool.call.name in self._names else "unknown"
-        telemetry.TOOL_EXECUTIONS.labels(name, result.error or "ok").inc()
-        telemetry.TOOL_SECONDS.labels(name).observe(seconds)
+            return await self._toolbox.run(tool.call, context)
+
+    async def _run_s(self, log: SessionLog, tool: ToolState, timeout_s: float) -> float:
+        if self._spending is None or tool.call.name not in _PROGRAMS:
+            return timeout_s
+        return await self._spending.run_s(log.state.user_id, log.state.session_id, timeout_s)
 
     def close_open(self, log: SessionLog, turn: TurnState, *, reason: str) -> tuple[str, ...]:
         """Give every call without an outcome one, so that the transcript stays valid. Returns what was running.
@@ -113,6 +152,7 @@ class ToolCalls:
         for tool in turn.open_calls():
             if tool.started:
                 log.stage(ToolOutcomeUnknown(tool.call.id, tool.call.name), turn.id)
+                self._meters.lose(log, turn, tool.call)
         if any(tool.result is not None and tool.result.error == "outcome_unknown" for tool in turn.tools.values()):
             self._stop(log.state.session_id)
 

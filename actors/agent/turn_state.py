@@ -6,6 +6,7 @@ from typing import Literal
 
 from ..core.events import Decision, OnBusy, Spent, ToolCompleted, TurnCancelled, TurnCompleted, TurnFailed
 from ..core.messages import ToolCall
+from ..ledger.payer import NOBODY, Payer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,10 @@ class TurnState:
     answer: str = ""
     finish_reason: str | None = None
     spent: Spent = field(default_factory=Spent)
+    payer: Payer = NOBODY
     tools: dict[str, ToolState] = field(default_factory=dict[str, ToolState])
+    replaced_by: str | None = None
+    """The model that is asked in place of the turn's own, because that is expensive and the budget is paused."""
     outcome: TurnCompleted | TurnFailed | TurnCancelled | None = None
 
     def open_calls(self) -> list[ToolState]:

@@ -20,7 +20,9 @@ StopReason: TypeAlias = Literal[
 ]
 OnBusy: TypeAlias = Literal["enqueue", "interrupt", "steer"]
 Decision: TypeAlias = Literal["approve", "deny"]
-CostSource: TypeAlias = Literal["upstream", "price_list", "free", "unknown"]
+CostSource: TypeAlias = Literal["upstream", "price_list", "fallback", "free", "unknown"]
+PaidKind: TypeAlias = Literal["model", "tool", "sandbox", "embedding"]
+"""What an attempt is: a call of a model or of a tool, time in a sandbox, texts that were embedded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class MessageAccepted:
     """A user's message is in the journal: from here on it is never lost.
 
     `on_busy` says what it does to a turn that runs; `fingerprint` is of the request's body, for repeats of it.
+    `key_id` and `org_id` are charged with its turn, beside the user.
     """
 
     message_id: str
@@ -114,6 +117,8 @@ class MessageAccepted:
     model: str | None = None
     on_busy: OnBusy = "enqueue"
     fingerprint: str | None = None
+    key_id: str | None = None
+    org_id: str | None = None
     type: Literal["message.accepted"] = "message.accepted"
 
 
@@ -298,14 +303,45 @@ class ApprovalExpired:
 
 @dataclass(frozen=True, slots=True)
 class UsageUpdated:
-    """One model attempt was accounted. `session` is the total of the session so far."""
+    """One attempt was accounted. `session` is the total of the session so far.
+
+    Of a tool or a sandbox only where it cost something, or nobody knows what; `model` is empty then.
+    """
 
     attempt_id: str
     model: str
     spent: Spent
     session: Spent
     cost_source: CostSource = "unknown"
+    kind: PaidKind = "model"
+    name: str | None = None
     type: Literal["usage.updated"] = "usage.updated"
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReached:
+    """What an attempt of this session cost took its user past a threshold. Told once for a user and a window.
+
+    `critical` refuses what is expensive until `resets_at`; `emergency` all that costs, until an operator lifts it.
+    """
+
+    alert_id: str
+    severity: Literal["warning", "critical", "emergency"]
+    window: str
+    threshold_micros: int
+    spent_micros: int
+    limit_micros: int | None = None
+    resets_at: datetime | None = None
+    type: Literal["budget.reached"] = "budget.reached"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReplaced:
+    """The turn's model is expensive, and the user's budget paused: from here on `model` is asked in its place."""
+
+    asked: str
+    model: str
+    type: Literal["model.replaced"] = "model.replaced"
 
 
 Body: TypeAlias = Annotated[
@@ -332,7 +368,9 @@ Body: TypeAlias = Annotated[
     | ApprovalRequested
     | ApprovalResolved
     | ApprovalExpired
-    | UsageUpdated,
+    | UsageUpdated
+    | BudgetReached
+    | ModelReplaced,
     Field(discriminator="type"),
 ]
 

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from .clock import Clock
 
-Kind: TypeAlias = Literal["sess", "turn", "msg", "user", "att", "mem", "call", "req", "appr", "aud"]
+Kind: TypeAlias = Literal["sess", "turn", "msg", "user", "att", "mem", "call", "req", "appr", "aud", "alrt"]
 NewId: TypeAlias = Callable[[Kind], str]
 """Makes a fresh id of that kind. A parameter wherever ids are made, so that tests can predict them."""
 

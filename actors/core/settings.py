@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -29,6 +29,8 @@ EVERYDAY_COMMANDS = (
 """What a sandbox has beside them, but for what deletes, links, changes modes, signals others or is a shell."""
 
 _DOMAIN = re.compile(r"(\*\.)?([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_-]*[a-z][a-z0-9_-]*", re.IGNORECASE)
+
+_THRESHOLD = re.compile(r"(hour|day|month):\d{1,9}(\.\d{1,6})?%?:(warning|critical|emergency)")
 
 
 class Settings(BaseSettings):
@@ -67,6 +69,10 @@ class Settings(BaseSettings):
     )
     object_store_allow_http: bool = Field(default=False, description="That address may be plain http.")
     object_store_timeout_s: float = Field(default=10.0, gt=0, description="Deadline of each of its calls.")
+    object_keys_path: Path | None = Field(
+        default=None,
+        description="File of keys that seal workspaces: a line each, base64 of 32 bytes. The first seals, all open.",
+    )
 
     # Models ----------------------------------------------------------------------------------------
     llm: Literal["auto", "demo", "openai"] = Field(
@@ -96,6 +102,17 @@ class Settings(BaseSettings):
     llm_max_completion_usd: Decimal | None = Field(
         default=None, ge=0, description="The same for completion tokens. Both need OpenRouter, or its like."
     )
+    llm_reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
+        default=None, description="How long models think, of those that can; the model decides by default."
+    )
+    llm_providers: tuple[str, ...] = Field(
+        default=(), description="The only providers that OpenRouter may route to; any by default."
+    )
+    llm_provider_order: tuple[str, ...] = Field(default=(), description="Providers that it asks first.")
+    llm_no_collection: bool = Field(
+        default=False, description="It leaves out providers that may keep prompts or train on them."
+    )
+    llm_no_retention: bool = Field(default=False, description="It asks only providers that keep nothing.")
     llm_max_calls: int = Field(default=0, ge=0, description="Model calls of one process at once; 0 is no limit.")
     llm_max_calls_per_model: int = Field(default=0, ge=0, description="The same for each model.")
     llm_queue_max: int = Field(default=1000, ge=0, description="Calls that may wait for one of those.")
@@ -148,9 +165,16 @@ class Settings(BaseSettings):
     budget_user_hour_micros: int = Field(default=5_000_000, ge=0, description="One user, in an hour (UTC).")
     budget_user_day_micros: int = Field(default=50_000_000, ge=0, description="One user, in a day (UTC).")
     budget_user_month_micros: int = Field(default=500_000_000, ge=0, description="One user, in a month (UTC).")
+    budget_key_day_micros: int = Field(default=0, ge=0, description="One API key, in a day (UTC).")
+    budget_key_month_micros: int = Field(default=0, ge=0, description="One API key, in a month (UTC).")
+    budget_org: str | None = Field(
+        default=None, max_length=64, description="The organisation that this installation's calls are charged to, too."
+    )
+    budget_org_day_micros: int = Field(default=0, ge=0, description="It, in a day (UTC).")
+    budget_org_month_micros: int = Field(default=0, ge=0, description="It, in a month (UTC).")
     budget_unlisted_price: Literal["auto", "free", "assumed", "refuse"] = Field(
         default="auto",
-        description="A model without a list price. auto: free at a server that lists no prices at all, else assumed.",
+        description="A model of unknown price. auto: free at a server of which no price is known, else refused.",
     )
     budget_assumed_prompt_usd: Decimal = Field(
         default=Decimal(10), ge=0, description="The assumed price of a million prompt tokens."
@@ -158,6 +182,37 @@ class Settings(BaseSettings):
     budget_assumed_completion_usd: Decimal = Field(
         default=Decimal(40), ge=0, description="The assumed price of a million completion tokens."
     )
+    budget_sandbox_second_micros: Decimal = Field(
+        default=Decimal(0), ge=0, description="A second of code in a sandbox; fractions are fine. 0: it is free."
+    )
+    budget_sandbox_seconds: Literal["wall", "cpu"] = Field(
+        default="wall", description="Which seconds those are; wall where a sandbox does not count processor time."
+    )
+    budget_tool_micros: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default={}, description='What a call of a tool costs beside that, by name, e.g. {"web_search": 5000}.'
+    )
+    budget_embedding_micros: int = Field(default=0, ge=0, description="A text that is embedded, by remember or recall.")
+    budget_thresholds: tuple[str, ...] = Field(
+        default=("hour:80%:warning", "day:80%:critical", "month:80%:warning", "month:95%:emergency"),
+        description="window:sum:severity, by user; the sum a share of the limit (80%) or US dollars (40).",
+    )
+    budget_cheaper_model: str | None = Field(
+        default=None, description="Asked in place of an expensive model while a budget is paused."
+    )
+    budget_expensive_prompt_usd: Decimal = Field(
+        default=Decimal(5), ge=0, description="Dearer models, by a million prompt tokens, are refused then."
+    )
+    budget_expensive_completion_usd: Decimal = Field(
+        default=Decimal(15), ge=0, description="The same by a million completion tokens."
+    )
+    budget_expensive_run_s: float = Field(
+        default=60.0, gt=0, description="And no program of a tool runs longer than that then."
+    )
+    budget_webhook_url: str | None = Field(default=None, description="Is told of thresholds, in Slack's format.")
+    budget_webhook_secret_env: str = Field(
+        default="GREENROOM_WEBHOOK_SECRET", description="Name of the variable with the secret that signs that."
+    )
+    budget_webhook_tries: int = Field(default=12, ge=1, description="Then it is given up, after about an hour.")
     budget_redis_url: str | None = Field(
         default=None, description="A Redis that admits reservations, e.g. redis://…; by default the database does."
     )
@@ -268,6 +323,14 @@ class Settings(BaseSettings):
             except re.error as error:
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
         return patterns
+
+    @field_validator("budget_thresholds")
+    @classmethod
+    def _are_thresholds(cls, thresholds: tuple[str, ...]) -> tuple[str, ...]:
+        for threshold in thresholds:
+            if not _THRESHOLD.fullmatch(threshold):
+                raise ValueError(f"{threshold!r} is not as day:80%:critical or day:40:critical")
+        return thresholds
 
     @field_validator("sandbox_egress_domains")
     @classmethod

@@ -102,8 +102,29 @@ LLM_BREAKER_STATE = Gauge(
 )
 LLM_CALLS_RUNNING = Gauge("agent_llm_calls_running", "Model calls that hold a slot.", registry=REGISTRY)
 LLM_CALLS_WAITING = Gauge("agent_llm_calls_waiting", "Model calls that wait for a slot.", registry=REGISTRY)
+MODEL_LIST_READ = Gauge(
+    "agent_llm_price_list_read_timestamp_seconds",
+    "When the model server's list, with its prices, was read last.",
+    registry=REGISTRY,
+)
 # A gauge by name only, as the deployment guide has it: it never falls within a process.
 COST_DOLLARS = Gauge("agent_cost_spent_dollars", "Known cost of model calls.", ["model", "kind"], registry=REGISTRY)
+BUDGET_THRESHOLDS = Counter(
+    "agent_budget_thresholds_fired_total",
+    "Thresholds of budgets that were reached, each once for a user and a window.",
+    ["window", "severity"],
+    registry=REGISTRY,
+)
+BUDGET_REMAINING = Histogram(
+    "agent_budget_remaining_ratio",
+    "What was left of a user's limit, as a share of it, when a message came.",
+    ["window"],
+    buckets=(0, 0.01, 0.05, 0.1, 0.2, 0.5, 0.8, 1),
+    registry=REGISTRY,
+)
+BUDGET_WEBHOOKS = Counter(
+    "agent_budget_webhook_deliveries_total", "Tries to tell the webhook.", ["outcome"], registry=REGISTRY
+)
 ACTIVE_SESSIONS = Gauge("agent_active_sessions", "Sessions resident in this process.", registry=REGISTRY)
 RUNNING_TURNS = Gauge("agent_running_turns", "Turns running in this process.", registry=REGISTRY)
 ACTIVATION_SECONDS = Histogram(

@@ -1,1 +1,1 @@
-"""What model calls cost: one row for each attempt, whole micro-dollars and the exact decimal."""
+"""What calls of models and tools cost: one row for each attempt, whole micro-dollars and the exact decimal."""

@@ -9,9 +9,11 @@ An attempt (one request to a model, or anything else that is paid) owns one *hol
 The contract of `Ledger`:
 
 * `reserve` takes every bucket in one atomic step, or none. After it, `spent + reserved <= limit` in each bucket
-  that has a limit. It is the only place where something paid is refused, so a flag in a bucket is a switch.
+  that has a limit. It is the only place where something paid is refused, so a flag in a bucket is a switch:
+  `suspended` refuses everything, `paused` what is dear.
 * Money can only be gone after `dispatch` has returned. From then on a hold is never simply released: it is settled
-  with what the attempt cost, or expires and is charged whole until the truth comes, however late.
+  with what the attempt cost, or expires and is charged whole, or what was estimated, until the truth comes, however
+  late.
 * A cost above the hold is charged in full, and may pass the limit by the difference: the money is gone.
 * Every operation may be repeated, and come late or in another order: that changes nothing, or is a `HoldConflict`.
 * A hold of 0 leaves no trace, only flags refuse it.
@@ -22,10 +24,10 @@ All sums are whole micro-dollars. Windows are UTC and part of a bucket's name, s
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 Flag: TypeAlias = Literal["paused", "suspended"]
 Window: TypeAlias = Literal["hour", "day", "month", "total"]
@@ -112,7 +114,8 @@ class Bucket:
 class Wanted:
     """What `reserve` is asked for: `amount` if there is room for it, else as much as there is, but not below `least`.
 
-    `until` is when an attempt of which nothing was heard is given up. `buckets` are named once each.
+    `until` is when an attempt of which nothing was heard is given up. `buckets` are named once each. What is `dear` is
+    refused by a paused bucket too, see `expensive.py`.
     """
 
     attempt_id: str
@@ -120,6 +123,7 @@ class Wanted:
     least: int
     buckets: tuple[Bucket, ...]
     until: datetime
+    dear: bool = True
 
     def __post_init__(self) -> None:
         names = {bucket.name for bucket in self.buckets}
@@ -134,7 +138,8 @@ class Wanted:
 class Hold:
     """A reservation that passed. Its buckets are those of its birth, whenever it is settled.
 
-    Read back from the store, its buckets tell no limits.
+    Read back from the store, its buckets tell no limits. `crossed` are the thresholds that the operation which returned
+    it reached.
     """
 
     attempt_id: str
@@ -144,6 +149,7 @@ class Hold:
     until: datetime
     state: State = State.RESERVED
     charged: int = 0
+    crossed: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +195,10 @@ class Admission(Protocol):
         """What the attempt cost. Raises `HoldConflict` when it was settled with another sum; `StoreUnavailable`."""
         ...
 
-    async def expire(self, hold: Hold) -> Hold:
-        """Nobody knows what it cost: charge the whole hold for now. One that was not dispatched is released.
+    async def expire(self, hold: Hold, *, estimate: int | None = None) -> Hold:
+        """Nobody knows what it cost: charge the whole hold for now, or the estimate where there is one.
+
+        One that was not dispatched is released.
 
         Raises `StoreUnavailable`.
         """
@@ -205,7 +213,10 @@ class Accounts(Protocol):
         ...
 
     async def flag(self, bucket: str, flag: Flag | None) -> None:
-        """Refuse everything in a bucket, or no longer. Durable when this returns. Raises `LedgerUnavailable`."""
+        """Refuse everything in a bucket, what is dear, or nothing; durable when this returns.
+
+        Raises `LedgerUnavailable`.
+        """
         ...
 
     async def overdue(self, now: datetime, *, limit: int) -> tuple[Hold, ...]:

@@ -1,7 +1,8 @@
-"""The book of attempts: a row when a model call is about to be sent, completed when it has ended.
+"""The book of attempts: a row when a model or a tool is about to be called, completed when that has ended.
 
 Rows are written by the journal, in the transaction that writes the events around the call; a crash in
-between leaves the row `dispatched`, which says that money may have been spent.
+between leaves the row `dispatched`, which says that money may have been spent. A row whose cost the server may
+still tell has a time to ask it again (`truths.py`).
 """
 
 from collections.abc import Sequence
@@ -13,10 +14,11 @@ from typing import TypeAlias
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from ..core.events import CostSource, Spent
+from ..core.events import CostSource, PaidKind, Spent
 from ..core.messages import Usage
 from ..core.money import to_micros
 from ..store.database import METADATA, Instant
+from .corrections import Correction, corrections_of
 
 ATTEMPTS = sa.Table(
     "attempts",
@@ -26,6 +28,9 @@ ATTEMPTS = sa.Table(
     sa.Column("session_id", sa.String(64), nullable=False, index=True),
     sa.Column("user_id", sa.String(64), nullable=False),
     sa.Column("state", sa.String(20), nullable=False),
+    # One of `PaidKind`. Only models have a model; what the others are called is their name.
+    sa.Column("kind", sa.String(20), nullable=False, default="model", server_default="model"),
+    sa.Column("name", sa.String(200)),
     sa.Column("model", sa.String(200), nullable=False),
     sa.Column("provider", sa.String(200)),
     sa.Column("generation_id", sa.String(200)),
@@ -34,18 +39,23 @@ ATTEMPTS = sa.Table(
     sa.Column("completion_tokens", sa.BigInteger),
     sa.Column("cached_tokens", sa.BigInteger),
     sa.Column("reasoning_tokens", sa.BigInteger),
+    sa.Column("seconds", sa.Float),
     sa.Column("cost_micros", sa.BigInteger),
     sa.Column("cost_exact", sa.String(40)),
     sa.Column("cost_source", sa.String(20)),
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("finished_at", Instant),
+    # When its cost is to be looked up again; NULL where it is known, or nobody will ever tell.
+    sa.Column("look_at", Instant),
     sa.Index("attempts_by_user", "user_id", "started_at"),
+    # Partial on PostgreSQL too, as the migration says.
+    sa.Index("attempts_to_look_up", "look_at", sqlite_where=sa.text("look_at IS NOT NULL")),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptOpened:
-    """A model call is about to be sent."""
+    """A model or a tool is about to be called. A tool has a `name` and an empty `model`."""
 
     id: str
     turn_id: str
@@ -53,11 +63,21 @@ class AttemptOpened:
     user_id: str
     model: str
     started_at: datetime
+    kind: PaidKind = "model"
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptNamed:
+    """The server has named a model call that is under way: by that its cost can be found when this process dies."""
+
+    id: str
+    generation_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptClosed:
-    """A model call has ended. `usage` and `cost_usd` are None when nobody knows them, which is not 0."""
+    """A call has ended. `usage`, `cost_usd` and `seconds` are None when nobody knows them, which is not 0."""
 
     id: str
     outcome: str
@@ -68,6 +88,13 @@ class AttemptClosed:
     usage: Usage | None = None
     cost_usd: Decimal | None = None
     cost_source: CostSource = "unknown"
+    seconds: float | None = None
+    """Of a tool or a sandbox."""
+
+    @property
+    def may_be_corrected(self) -> bool:
+        """Nobody has said yet what it cost, or only a list of prices has."""
+        return self.cost_source in ("unknown", "price_list", "fallback")
 
     @property
     def spent(self) -> Spent:
@@ -78,7 +105,7 @@ class AttemptClosed:
         )
 
 
-AttemptEntry: TypeAlias = AttemptOpened | AttemptClosed
+AttemptEntry: TypeAlias = AttemptOpened | AttemptNamed | AttemptClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +122,34 @@ class Attempt:
     cost_exact: Decimal | None
     cost_source: str | None
     details: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    kind: PaidKind = "model"
+    name: str | None = None
+    seconds: float | None = None
+    late: Correction | None = None
+    """What was learnt after the session's events had told of it, and is in the members above."""
+
+    @property
+    def told(self) -> Spent:
+        """What the session's events say of it."""
+        now = Spent(self.usage, self.cost_micros or 0, self.cost_micros is not None)
+        return now if self.late is None else self.late.undone(now)
+
+    @property
+    def is_told(self) -> bool:
+        """A `usage.updated` is due of it once it has ended; tools that cost nothing have none."""
+        return self.kind == "model" or self.cost_micros != 0
 
 
 _OPEN = sa.insert(ATTEMPTS)
-_STILL_OPEN = sa.select(ATTEMPTS.c.turn_id, ATTEMPTS.c.id).where(
+_NAME = (
+    sa.update(ATTEMPTS)
+    .where(ATTEMPTS.c.id == sa.bindparam("attempt"))
+    .values(generation_id=sa.bindparam("new_generation_id", type_=ATTEMPTS.c.generation_id.type))
+)
+_STILL_OPEN = sa.select(ATTEMPTS.c.turn_id, ATTEMPTS.c.id, ATTEMPTS.c.kind).where(
     ATTEMPTS.c.session_id == sa.bindparam("session"), ATTEMPTS.c.state == "dispatched"
 )
-_WIDTHS = {column.name: getattr(column.type, "length", None) for column in ATTEMPTS.columns}
+_WIDTHS: dict[str, int | None] = {column.name: getattr(column.type, "length", None) for column in ATTEMPTS.columns}
 _CLOSED_COLUMNS = (
     "state",
     "model",
@@ -115,6 +163,7 @@ _CLOSED_COLUMNS = (
     "cost_micros",
     "cost_exact",
     "cost_source",
+    "seconds",
     "finished_at",
 )
 # What is not known at the end stays as it was at the start: the model, above all.
@@ -127,26 +176,42 @@ _CLOSE = (
             for name in _CLOSED_COLUMNS
         }
     )
+    .values(
+        look_at=sa.case(
+            (
+                sa.func.coalesce(
+                    sa.bindparam("new_generation_id", type_=ATTEMPTS.c.generation_id.type), ATTEMPTS.c.generation_id
+                ).is_not(None),
+                sa.bindparam("new_look_at", type_=Instant),
+            )
+        )
+    )
 )
 
 
 def record(connection: Connection, entries: Sequence[AttemptEntry]) -> None:
     """Write entries in their order, within the caller's transaction."""
+    ended = {entry.id for entry in entries if isinstance(entry, AttemptClosed)}
     for entry in entries:
         match entry:
             case AttemptOpened():
-                connection.execute(_OPEN, _fitted(_opened(entry)))
+                connection.execute(_OPEN, fitted(_opened(entry)))
+            case AttemptNamed():
+                if entry.id not in ended:  # else its end says so too
+                    named = entry.generation_id[: _WIDTHS["generation_id"]]
+                    connection.execute(_NAME, {"attempt": entry.id, "new_generation_id": named})
             case AttemptClosed():
-                closed = {f"new_{name}": value for name, value in _fitted(_closed(entry)).items()}
+                closed = {f"new_{name}": value for name, value in fitted(_closed(entry)).items()}
                 connection.execute(_CLOSE, {"attempt": entry.id, **closed})
 
 
-def open_attempts(connection: Connection, session_id: str) -> dict[str, tuple[str, ...]]:
-    """Attempts of a session that were opened and not closed, by turn."""
+def open_attempts(connection: Connection, session_id: str, *, tools: bool = False) -> dict[str, tuple[str, ...]]:
+    """Model calls of a session that were opened and not closed, by turn; with `tools` everything else too."""
     rows = connection.execute(_STILL_OPEN, {"session": session_id})
     found: dict[str, tuple[str, ...]] = {}
-    for turn_id, attempt_id in rows:
-        found[turn_id] = (*found.get(turn_id, ()), attempt_id)
+    for turn_id, attempt_id, kind in rows:
+        if tools or kind == "model":
+            found[turn_id] = (*found.get(turn_id, ()), attempt_id)
     return found
 
 
@@ -154,7 +219,8 @@ def attempts_of(connection: Connection, session_id: str) -> tuple[Attempt, ...]:
     """Every attempt of a session, oldest first."""
     rows = connection.execute(
         sa.select(ATTEMPTS).where(ATTEMPTS.c.session_id == session_id).order_by(ATTEMPTS.c.started_at, ATTEMPTS.c.id)
-    )
+    ).all()
+    late = corrections_of(connection, session_id)
     return tuple(
         Attempt(
             id=row.id,
@@ -169,12 +235,16 @@ def attempts_of(connection: Connection, session_id: str) -> tuple[Attempt, ...]:
             cost_exact=None if row.cost_exact is None else Decimal(row.cost_exact),
             cost_source=row.cost_source,
             details={"provider": row.provider, "generation_id": row.generation_id},
+            kind=row.kind,
+            name=row.name,
+            seconds=row.seconds,
+            late=late.get(row.id),
         )
         for row in rows
     )
 
 
-def _fitted(row: dict[str, object]) -> dict[str, object]:
+def fitted(row: dict[str, object]) -> dict[str, object]:
     """Names that others chose, cut to their columns: a session must not stop over them."""
     return {
         name: value[:limit] if isinstance(value, str) and (limit := _WIDTHS[name]) else value
@@ -189,6 +259,8 @@ def _opened(entry: AttemptOpened) -> dict[str, object]:
         "session_id": entry.session_id,
         "user_id": entry.user_id,
         "state": "dispatched",
+        "kind": entry.kind,
+        "name": entry.name,
         "model": entry.model,
         "started_at": entry.started_at,
     }
@@ -210,5 +282,7 @@ def _closed(entry: AttemptClosed) -> dict[str, object]:
         # Text, because SQLite has no exact decimal; every digit that the provider gave is kept.
         "cost_exact": None if cost is None else str(cost),
         "cost_source": entry.cost_source,
+        "seconds": entry.seconds,
         "finished_at": entry.finished_at,
+        "look_at": entry.finished_at if entry.may_be_corrected else None,
     }

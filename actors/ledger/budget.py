@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from ..core import telemetry
 from ..core.clock import Clock, rfc3339
 from ..core.errors import AccountSuspended, BudgetExceeded
 from ..core.money import format_usd
-from .base import Admission, Balance, Bucket, Denied, Hold, Ledger, Scope, Wanted, window_end, window_of
+from .base import Accounts, Admission, Balance, Bucket, Denied, Hold, Ledger, Scope, Wanted, window_end, window_of
+from .payer import SharedLimits
 from .rules import judge
 
 WAIT_S = 2.0
@@ -31,12 +33,16 @@ class UserLimits:
     month: int | None = None
 
     def scopes(self, user_id: str, session_id: str) -> tuple[Scope, ...]:
-        """Those of an attempt in a session. The session's own counts without a limit."""
+        """Those of an attempt in a session. The session's own, and the user's in all, count without a limit.
+
+        A flag in the latter is on the user, in whatever window.
+        """
         return (
             Scope("user", user_id, "hour", self.hour),
             Scope("user", user_id, "day", self.day),
             Scope("user", user_id, "month", self.month),
             Scope("session", session_id),
+            Scope("user", user_id),
         )
 
 
@@ -51,23 +57,32 @@ class Budgets:
         clock: Clock,
         hold_s: float,
         jitter: Callable[[], float] = random.random,
+        shared: SharedLimits | None = None,
     ) -> None:
-        """`hold_s` is how long an attempt may be under way before it is given up."""
+        """`hold_s` is how long an attempt may be under way before it is given up.
+
+        `shared` are the limits of keys and organisations.
+        """
+        self._shared = shared or SharedLimits()
         self.ledger: Admission = ledger
-        self._accounts = ledger
+        self.accounts: Accounts = ledger
         self._limits = limits
         self._clock = clock
         self._hold = timedelta(seconds=hold_s)
         self._jitter = jitter
         self._retrying = asyncio.Semaphore(_RETRIES_AT_ONCE)
 
-    async def reserve(self, attempt_id: str, user_id: str, session_id: str, *, amount: int, least: int) -> Hold:
+    async def reserve(
+        self, attempt_id: str, user_id: str, session_id: str, *, amount: int, least: int, dear: bool = False
+    ) -> Hold:
         """A hold of `amount`, or of what there is room for, but of `least`; waits up to 2 s for it.
+
+        `dear` says that the table of `expensive.py` names it, so that a paused budget refuses it.
 
         Raises `BudgetExceeded`, `AccountSuspended`, `LedgerUnavailable`.
         """
         now = self._clock.now()
-        wanted = Wanted(attempt_id, amount, least, self._buckets(user_id, session_id, now), now + self._hold)
+        wanted = Wanted(attempt_id, amount, least, self._buckets(user_id, session_id, now), now + self._hold, dear)
         deadline, wait_s = self._clock.monotonic() + WAIT_S, _FIRST_WAIT_S
         made = await self.ledger.reserve(wanted)
         while isinstance(made, Denied):
@@ -85,34 +100,58 @@ class Budgets:
         if (denied := await self.ledger.dispatch(hold)) is not None:
             raise refusal(denied)
 
-    async def check(self, user_id: str, session_id: str, *, amount: int) -> None:
+    async def check(self, user_id: str, session_id: str, *, amount: int, dear: bool = False) -> None:
         """Raises as `reserve` does where a reservation of `amount` could not pass, however long it waited."""
         buckets = self._buckets(user_id, session_id, self._clock.now())
-        found = await self._accounts.balances(bucket.name for bucket in buckets)
+        found = await self.accounts.balances(bucket.name for bucket in buckets)
         spent = {name: Balance(one.spent, 0, one.flag) for name, one in found.items()}
-        verdict = judge(Wanted("", amount, amount, buckets, self._clock.now()), spent)
+        verdict = judge(Wanted("", amount, amount, buckets, self._clock.now(), dear), spent)
+        for bucket in buckets:
+            if bucket.limit_micros is not None:
+                left = max(0.0, 1 - spent[bucket.name].spent / bucket.limit_micros)
+                telemetry.BUDGET_REMAINING.labels(window_of(bucket.name)[1]).observe(left)
         if isinstance(verdict, Denied):
             raise refusal(verdict)
 
+    async def is_paused(self, user_id: str, session_id: str) -> bool:
+        """What is dear is refused now. Raises `LedgerUnavailable`."""
+        buckets = self._buckets(user_id, session_id, self._clock.now())
+        found = await self.accounts.balances(bucket.name for bucket in buckets)
+        return any(balance.flag is not None for balance in found.values())
+
     def _buckets(self, user_id: str, session_id: str, now: datetime) -> tuple[Bucket, ...]:
-        return tuple(scope.bucket(now) for scope in self._limits.scopes(user_id, session_id))
+        scopes = (*self._limits.scopes(user_id, session_id), *self._shared.scopes())
+        return tuple(scope.bucket(now) for scope in scopes)
 
 
 def refusal(denied: Denied) -> BudgetExceeded | AccountSuspended:
     """The error for a reservation that did not pass."""
     scope, window = window_of(denied.bucket)
     if denied.flag == "suspended":
-        return AccountSuspended(scope=scope)
+        return AccountSuspended(scope=scope, what_to_do=_SUSPENDED)
     details: dict[str, Any] = {"scope": scope, "window": window}
-    if denied.flag == "paused":
-        return BudgetExceeded(f"the budget of this {scope} is paused", **details)
-    details |= {"limit_micros": denied.limit, "spent_micros": denied.spent, "reserved_micros": denied.reserved}
+    if denied.limit >= 0:
+        details["limit_micros"] = denied.limit
+    details |= {"spent_micros": denied.spent, "reserved_micros": denied.reserved}
     resets = window_end(denied.bucket)
     if resets is not None:
         details["resets_at"] = rfc3339(resets)
+    if denied.flag == "paused":
+        until = "" if resets is None else f" until {rfc3339(resets)}"
+        said = (
+            f"the budget of this {scope} is paused for what is expensive{until}; spent are {format_usd(denied.spent)}"
+        )
+        return BudgetExceeded(said, **details, flag="paused", what_to_do=_PAUSED)
+    details["what_to_do"] = _USED_UP if resets is None else _USED_UP_FOR_NOW
     of = "in all" if resets is None else f"for this {window}, which ends at {rfc3339(resets)}"
     return BudgetExceeded(
         f"the budget of this {scope} is {format_usd(denied.limit)} {of}; spent are {format_usd(denied.spent)}"
         f" and reserved {format_usd(denied.reserved)}",
         **details,
     )
+
+
+_SUSPENDED = "Ask an operator to resume the account. Reading, exporting and deleting work meanwhile."
+_PAUSED = "Use a cheaper model until the window ends, or ask an operator to resume the budget."
+_USED_UP = "Ask an operator for a higher limit."
+_USED_UP_FOR_NOW = "Wait for the next window, ask for a shorter answer, or ask an operator for a higher limit."

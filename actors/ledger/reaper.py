@@ -1,7 +1,8 @@
 """Holds of which nothing is heard any more: their process died, or could not reach the ledger at the end.
 
 What the attempt cost may be known all the same: its row in the book of attempts is written with the session's
-events. Only where that says nothing the whole hold is charged.
+events. Only where that says nothing the whole hold is charged; where it says a price that the server may still
+correct (`truths.py`), that is charged until then.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from .book import ATTEMPTS
 
 AT_ONCE = 100
 
-_COST = sa.select(ATTEMPTS.c.cost_micros).where(ATTEMPTS.c.id == sa.bindparam("attempt"))
+_COST = sa.select(ATTEMPTS.c.cost_micros, ATTEMPTS.c.look_at).where(ATTEMPTS.c.id == sa.bindparam("attempt"))
 
 
 class Reaper:
@@ -34,9 +35,12 @@ class Reaper:
         """End what is overdue; how many it was. Raises `LedgerUnavailable`, `StoreUnavailable`."""
         overdue = await self._ledger.overdue(self._clock.now(), limit=AT_ONCE)
         for hold in overdue:
-            cost = await self._database.read(_cost_of(hold))
+            cost, is_final = await self._database.read(_cost_of(hold))
             try:
-                after = await (self._ledger.expire(hold) if cost is None else self._ledger.settle(hold, cost))
+                if cost is not None and is_final:
+                    after = await self._ledger.settle(hold, cost)
+                else:
+                    after = await self._ledger.expire(hold, estimate=cost)
             except HoldConflict as error:  # ended in this very moment
                 self._logger.warning("hold not ended", attempt_id=hold.attempt_id, error=error.message)
                 continue
@@ -44,5 +48,11 @@ class Reaper:
         return len(overdue)
 
 
-def _cost_of(hold: Hold) -> Callable[[Connection], int | None]:
-    return lambda connection: connection.execute(_COST, {"attempt": hold.attempt_id}).scalar()
+def _cost_of(hold: Hold) -> Callable[[Connection], tuple[int | None, bool]]:
+    """What the book says, and whether that is the last word."""
+
+    def work(connection: Connection) -> tuple[int | None, bool]:
+        row = connection.execute(_COST, {"attempt": hold.attempt_id}).one_or_none()
+        return (None, True) if row is None else (row.cost_micros, row.look_at is None)
+
+    return work

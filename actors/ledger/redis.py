@@ -71,7 +71,7 @@ class RedisLedger:
         if wanted.amount == 0:
             return await self._book.reserve(wanted)
         hold = Hold(wanted.attempt_id, wanted.amount, wanted.amount, wanted.buckets, wanted.until)
-        made = await self._admitted(hold, wanted.least, State.RESERVED)
+        made = await self._admitted(hold, wanted.least, State.RESERVED, dear=wanted.dear)
         return made if isinstance(made, Denied) else repeated(made, wanted)
 
     async def dispatch(self, hold: Hold) -> Denied | None:
@@ -111,8 +111,8 @@ class RedisLedger:
     async def settle(self, hold: Hold, cost: int) -> Hold:
         return await self._mirror(await self._book.settle(hold, cost))
 
-    async def expire(self, hold: Hold) -> Hold:
-        return await self._mirror(await self._book.expire(hold))
+    async def expire(self, hold: Hold, *, estimate: int | None = None) -> Hold:
+        return await self._mirror(await self._book.expire(hold, estimate=estimate))
 
     async def balances(self, buckets: Iterable[str]) -> Mapping[str, Balance]:
         made = [Bucket(name) for name in buckets]
@@ -145,13 +145,16 @@ class RedisLedger:
 
     # Steps ----------------------------------------------------------------------------------------------
 
-    async def _admitted(self, hold: Hold, least: int, target: State) -> Hold | Denied:
+    async def _admitted(self, hold: Hold, least: int, target: State, *, dear: bool = False) -> Hold | Denied:
+        """What was admitted once is not `dear` when it is again: it was begun before the pause."""
+
         def call() -> tuple[list[str], tuple[Any, ...]]:
             sums = (hold.asked, hold.amount, least, _millis(hold.until), self._ttl(hold.until))
             names = [bucket.name for bucket in hold.buckets]
             limits = [-1 if b.limit_micros is None else b.limit_micros for b in hold.buckets]
             ttls = [self._ttl(window_end(bucket.name)) for bucket in hold.buckets]
-            return self._keys(hold), (hold.attempt_id, *sums, target.value, len(names), *names, *limits, *ttls)
+            told = (*names, *limits, *ttls, int(dear))
+            return self._keys(hold), (hold.attempt_id, *sums, target.value, len(names), *told)
 
         answer = await self._step(self._admit, call, hold.buckets)
         match answer:

@@ -15,9 +15,10 @@ def judge(wanted: Wanted, balances: Mapping[str, Balance]) -> int | Denied:
 
     Of several buckets without room the first is named that open holds alone do not explain.
     """
-    flagged = next((b for b in wanted.buckets if balances[b.name].flag), None)
-    if flagged is not None:
-        return _denied(flagged, balances[flagged.name], may_pass=False)
+    refusing = ("suspended", "paused") if wanted.dear else ("suspended",)
+    flagged = (b for flag in refusing for b in wanted.buckets if balances[b.name].flag == flag)
+    if (first := next(flagged, None)) is not None:
+        return _denied(first, balances[first.name], may_pass=False)
     if wanted.amount == 0:
         return 0
     limited = [bucket for bucket in wanted.buckets if bucket.limit_micros is not None]
@@ -67,12 +68,12 @@ def settled(hold: Hold, cost: int) -> Hold:
     return replace(hold, state=State.SETTLED, charged=cost)
 
 
-def expired(hold: Hold) -> Hold:
+def expired(hold: Hold, estimate: int | None) -> Hold:
     match hold.state:
         case State.RESERVED:
             return replace(hold, state=State.RELEASED)
         case State.DISPATCHED:
-            return replace(hold, state=State.EXPIRED, charged=hold.amount)
+            return replace(hold, state=State.EXPIRED, charged=hold.amount if estimate is None else estimate)
         case _:
             return hold
 

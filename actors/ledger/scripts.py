@@ -21,7 +21,8 @@ local OPEN = {reserved = true, dispatched = true}
 ADMIT = (
     _RUN
     + """
--- KEYS: hold, due, buckets.  ARGV: run, attempt, asked, amount, least, until, hold ttl, target, n; names, limits, ttls
+-- KEYS: hold, due, buckets.  ARGV: run, attempt, asked, amount, least, until, hold ttl, target, n; names, limits, ttls;
+--   dear
 local asked, amount, least, n = number(ARGV[3]), number(ARGV[4]), number(ARGV[5]), number(ARGV[9])
 local function arg(part, i) return ARGV[9 + part * n + i] end
 local old = redis.call('HMGET', KEYS[1], 'state', 'asked', 'amount', 'charged', 'buckets')
@@ -36,12 +37,15 @@ if old[1] then
   end
   amount, least = number(old[3]), number(old[3])
 end
-local granted, full, for_good = amount, nil, nil
+local granted, full, for_good, paused = amount, nil, nil, nil
 for _, i in ipairs(open) do
   local v = redis.call('HMGET', KEYS[2 + i], 's', 'r', 'f')
   if not v[1] then return {'MISSING'} end
   local s, r, limit = number(v[1]), number(v[2]), number(arg(1, i))
-  if v[3] and v[3] ~= '' then return {'DENIED', arg(0, i), v[1], v[2], arg(1, i), v[3], '0'} end
+  if v[3] == 'suspended' then return {'DENIED', arg(0, i), v[1], v[2], arg(1, i), v[3], '0'} end
+  if v[3] == 'paused' and arg(3, 1) == '1' then
+    paused = paused or {'DENIED', arg(0, i), v[1], v[2], arg(1, i), v[3], '0'}
+  end
   if limit >= 0 then
     local room = limit - s - r
     if room < granted then granted = room end
@@ -51,6 +55,7 @@ for _, i in ipairs(open) do
     end
   end
 end
+if paused then return paused end
 if full then return for_good or full end
 for _, i in ipairs(open) do
   redis.call('HINCRBY', KEYS[2 + i], 'r', whole(granted))

@@ -5,6 +5,7 @@ before its buckets, and buckets in the order of their names, so that nobody wait
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from sqlalchemy import Connection
 
 from ..core.errors import HoldConflict, LedgerUnavailable, StoreUnavailable
 from ..store.database import Database
+from .alerts import Watch
 from .base import Balance, Denied, Flag, Hold, State, Wanted
 from .rules import dispatched, expired, judge, lines, moves, named, released, repeated, settled
 from .tables import BUCKETS, HOLDS
@@ -55,8 +57,10 @@ class _Unmade(Exception):
 class SqlLedger:
     """A `Ledger` over a database alone; several processes may share it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, watch: Watch | None = None) -> None:
+        """`watch` writes down which thresholds a charge reaches, in the transaction that charges."""
         self._database = database
+        self._watch = watch
 
     async def reserve(self, wanted: Wanted) -> Hold | Denied:
         try:
@@ -85,8 +89,8 @@ class SqlLedger:
         absent = _nothing if cost == hold.amount == 0 else None
         return await self._change(hold, lambda known: settled(known, cost), absent=absent)
 
-    async def expire(self, hold: Hold) -> Hold:
-        return await self._change(hold, expired, absent=_nothing)
+    async def expire(self, hold: Hold, *, estimate: int | None = None) -> Hold:
+        return await self._change(hold, lambda known: expired(known, estimate), absent=_nothing)
 
     async def balances(self, buckets: Iterable[str]) -> Mapping[str, Balance]:
         names = list(buckets)
@@ -144,7 +148,36 @@ class SqlLedger:
         """Bring a hold to its next state; `absent` says what becomes of one that is not in the book."""
         if hold.amount == 0 and absent is not None:
             return change(hold)
-        return await self._write(lambda c: _apply(c, hold, change, absent or change))
+        return await self._write(lambda c: self._apply(c, hold, change, absent or change))
+
+    def _apply(
+        self, connection: Connection, hold: Hold, change: Callable[[Hold], Hold], absent: Callable[[Hold], Hold]
+    ) -> Hold:
+        known = _known(connection, hold.attempt_id)
+        if known is None:
+            after = absent(hold)
+            if after.state is State.RELEASED:
+                return after
+            balances = _lock(connection, [bucket.name for bucket in after.buckets])
+            if _insert(connection, after):
+                return self._move(connection, balances, None, after)
+            known = _known(connection, hold.attempt_id)
+            assert known is not None
+        after = change(known)
+        if after != known:
+            connection.execute(
+                _CHANGE, {"attempt": hold.attempt_id, "new_state": after.state.value, "new_charged": after.charged}
+            )
+            if moves(known, after) != (0, 0):
+                after = self._move(connection, _lock(connection, [b.name for b in known.buckets]), known, after)
+        return after
+
+    def _move(self, connection: Connection, balances: Mapping[str, Balance], before: Hold | None, after: Hold) -> Hold:
+        more, held = moves(before, after)
+        connection.execute(_MOVE, {"names": list(balances), "more": more, "held": held})
+        if self._watch is None or more <= 0:
+            return after
+        return replace(after, crossed=self._watch.crossed(connection, balances, more))
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -183,36 +216,6 @@ def _reserve(connection: Connection, wanted: Wanted) -> Hold | Denied:
         return repeated(known, wanted)
     connection.execute(_MOVE, {"names": names, "more": 0, "held": granted})
     return hold
-
-
-def _apply(connection: Connection, hold: Hold, change: Callable[[Hold], Hold], absent: Callable[[Hold], Hold]) -> Hold:
-    known = _known(connection, hold.attempt_id)
-    if known is None:
-        after = absent(hold)
-        if after.state is State.RELEASED:
-            return after
-        names = [bucket.name for bucket in after.buckets]
-        _lock(connection, names)
-        if _insert(connection, after):
-            _move(connection, names, None, after)
-            return after
-        known = _known(connection, hold.attempt_id)
-        assert known is not None
-    after = change(known)
-    if after != known:
-        names = [bucket.name for bucket in known.buckets]
-        connection.execute(
-            _CHANGE, {"attempt": hold.attempt_id, "new_state": after.state.value, "new_charged": after.charged}
-        )
-        if moves(known, after) != (0, 0):
-            _lock(connection, names)
-            _move(connection, names, known, after)
-    return after
-
-
-def _move(connection: Connection, names: list[str], before: Hold | None, after: Hold) -> None:
-    more, held = moves(before, after)
-    connection.execute(_MOVE, {"names": names, "more": more, "held": held})
 
 
 def _lock(connection: Connection, names: list[str]) -> dict[str, Balance]:

@@ -4,6 +4,7 @@ The contract of `LLM.stream`:
 
 * It yields any number of `TextDelta` and `ReasoningText`, then exactly one `Answer`, and ends. Any number of
   `Retrying`, each followed by `Resending`, may come before all of these, and one `Began` in each attempt.
+  One that holds a call back yields `Queued` before that, and `Sending` after: in between nothing was sent.
 * It raises `ModelUnavailable` (no answer, or it broke off), `ModelProtocolError` (what came is not an
   answer), `ModelRefused` (the server said no; trying again is useless) or `UnknownModel`. The error's
   `details` hold `partial` (str, the text so far) when text was already yielded, `generation_id`
@@ -18,11 +19,14 @@ The contract of `LLM.stream`:
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from ..core.events import CostSource
 from ..core.messages import AssistantMessage, Message, ToolSpec, Usage
+
+PriceSource: TypeAlias = Literal["price_list", "fallback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +82,23 @@ class Resending:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """The call may have to wait for others. What is broken off now was never sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """The wait for others is over."""
+
+
+@dataclass(frozen=True, slots=True)
 class Began:
     """The attempt has a name at the server, by which its cost can be looked up when it is broken off."""
 
     generation_id: str
 
 
-StreamItem: TypeAlias = TextDelta | ReasoningText | Answer | Retrying | Resending | Began
+StreamItem: TypeAlias = TextDelta | ReasoningText | Answer | Retrying | Resending | Queued | Sending | Began
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +123,12 @@ class ModelInfo:
     context_length: int | None = None
     prompt_usd: Decimal | None = None
     completion_usd: Decimal | None = None
+    price_source: PriceSource = "price_list"
+    """Where a price that is known comes from: the server's list, or the table that Greenroom brings."""
+    price_varies: bool = False
+    """The server says that it depends: the model is a router to others."""
+    listed_at: datetime | None = None
+    """When the list was read."""
     cache_read_usd: Decimal | None = None
     """Of a prompt token that is read from the provider's cache."""
 

@@ -1,7 +1,7 @@
 """The body of a chat completion request, and where servers that speak this dialect differ."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, assert_never
 
@@ -9,6 +9,7 @@ import httpx
 
 from ..core.messages import AssistantMessage, Message, SystemMessage, ToolMessage, ToolSpec, UserMessage
 from .base import ModelRequest
+from .preferences import Preferences
 
 _NO_PARAMETERS = {"type": "object", "properties": dict[str, Any]()}
 
@@ -46,18 +47,22 @@ class MaxPrice:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """What a gateway may choose: models in place of the one that is asked, and among which providers."""
+    """What a gateway may choose: models in place of the one that is asked, and among which providers.
+
+    Any server is told of the preferences that are not about providers.
+    """
 
     fallbacks: tuple[str, ...] = ()
     ignored_providers: tuple[str, ...] = ()
     max_price: MaxPrice = MaxPrice()
+    preferences: Preferences = field(default_factory=Preferences)
 
 
 _NO_CHOICE = Routing()
 
 
 def encode_request(request: ModelRequest, dialect: ChatDialect, routing: Routing = _NO_CHOICE) -> bytes:
-    """The JSON body. Only a gateway is told of `routing`.
+    """The JSON body. Only a gateway is told of models and providers.
 
     Lone surrogates, which no server could decode, become question marks.
     """
@@ -69,6 +74,7 @@ def encode_request(request: ModelRequest, dialect: ChatDialect, routing: Routing
     }
     if request.tools:
         body["tools"] = [_tool(spec) for spec in request.tools]
+    body |= routing.preferences.members(gateway=dialect.gateway_members)
     if dialect.gateway_members:
         body |= _routed(request.model, routing)
         if request.session_ref:
@@ -86,7 +92,7 @@ def _routed(model: str, routing: Routing) -> dict[str, Any]:
     price = routing.max_price
     limits = {"prompt": price.prompt_usd, "completion": price.completion_usd}
     limits = {name: usd for name, usd in limits.items() if usd is not None}
-    provider: dict[str, Any] = {"max_price": limits} if limits else {}
+    provider = routing.preferences.provider() | ({"max_price": limits} if limits else {})
     if routing.ignored_providers:
         provider["ignore"] = list(routing.ignored_providers)
     return {**body, "provider": provider} if provider else body

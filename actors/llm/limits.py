@@ -9,7 +9,7 @@ from typing import cast
 
 from ..core.clock import Clock
 from ..core.errors import ModelUnavailable
-from .base import LLM, GenerationRecord, Generations, ModelInfo, ModelRequest, StreamItem
+from .base import LLM, GenerationRecord, Generations, ModelInfo, ModelRequest, Queued, Sending, StreamItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,9 @@ class LimitedLLM:
         return self._llm.default_model
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamItem, None]:
+        yield Queued()
         async with self._slots.slot(request.user_ref or "", request.model or self._llm.default_model):
+            yield Sending()
             inner = cast("AsyncGenerator[StreamItem, None]", self._llm.stream(request))
             async with aclosing(inner) as items:
                 async for item in items:

@@ -31,6 +31,8 @@ from .endpoint import checked_base_url, pseudonymous, request_headers
 from .failures import Cause, UpstreamFailure, as_error, as_refusal, of_transport, retried, wait_for_reset
 from .generations import find_generation
 from .json_values import parse_object
+from .preferences import Preferences
+from .price_table import Table, no_table
 from .retries import RetryPolicy
 
 log = structlog.stdlib.get_logger(__name__)
@@ -44,7 +46,8 @@ class OpenAIClient:
 
     `base_url` ends where `/chat/completions` begins. `dialect` is guessed from it when None. `fallbacks` are
     models to ask when the one that was asked fails, in their order, none above `max_price`, where
-    that is known. `transport` replaces the network, for tests. Raises `InvalidInput` when the base URL is none.
+    that is known. `table` knows prices that the server does not list. `transport` replaces the network, for
+    tests. Raises `InvalidInput` when the base URL is none, or the server cannot heed the `preferences`.
     """
 
     def __init__(
@@ -61,7 +64,9 @@ class OpenAIClient:
         max_in_flight: int = 2000,
         fallbacks: tuple[str, ...] = (),
         max_price: MaxPrice | None = None,
+        preferences: Preferences | None = None,
         breakers: Breakers | None = None,
+        table: Table = no_table,
     ) -> None:
         self._default_model = default_model
         self._timeouts = timeouts or Timeouts()
@@ -76,6 +81,8 @@ class OpenAIClient:
         self._headers = request_headers(self._api_key, self._dialect)
         self._fallbacks = fallbacks
         self._max_price = max_price or MaxPrice()
+        self._preferences = preferences or Preferences()
+        self._preferences.check(gateway=self._dialect.gateway_members)
         self._breakers = CallBreakers(
             breakers or Breakers(BreakerPolicy(), clock=self._clock),
             server=self._completions_url.host,
@@ -87,7 +94,7 @@ class OpenAIClient:
             or open_connections(self._completions_url, clock=self._clock, max_in_flight=max_in_flight),
             trust_env=False,
         )
-        self._catalogue = ModelCatalogue(self._fetch_models, clock=self._clock, fresh_s=_MODELS_FRESH_S)
+        self._catalogue = ModelCatalogue(self._fetch_models, clock=self._clock, fresh_s=_MODELS_FRESH_S, table=table)
 
     @property
     def default_model(self) -> str:
@@ -164,7 +171,7 @@ class OpenAIClient:
         self, course: Course, assembler: AnswerAssembler, deadline: StreamDeadline, entered: Entered
     ) -> AsyncGenerator[StreamItem, None]:
         deadline.begin()
-        routing = Routing(course.server_fallbacks, entered.ignored_providers, self._max_price)
+        routing = Routing(course.server_fallbacks, entered.ignored_providers, self._max_price, self._preferences)
         body = encode_request(course.request, self._dialect, routing)
         response = await deadline.wait(self._send("POST", self._completions_url, body))
         try:

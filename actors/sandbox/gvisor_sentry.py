@@ -20,7 +20,7 @@ from .cgroups import ControlGroup
 from .counts import Counts
 from .freezer import Freezer, tell
 from .gvisor_bundle import Bundle
-from .jail import launcher
+from .spawner import launcher, steps_of
 
 _END_S = 5.0
 _END_POLL_S = 0.002
@@ -39,7 +39,7 @@ class Launch:
 
     def argv(self) -> list[str]:
         return [
-            *launcher(self.uid, self.group, [(resource.RLIMIT_CORE, 0)], mortal=True),
+            *launcher(*steps_of(self.uid, self.group, [(resource.RLIMIT_CORE, 0)], mortal=True)),
             str(self.runsc), f"--root={self.bundle.state}", f"--platform={self.platform}", "--rootless",
             "--network=none", "--ignore-cgroups", "--file-access-mounts=exclusive",  # nobody changes the shared tree
             "run", f"--bundle={self.bundle.folder}", self.bundle.folder.name,

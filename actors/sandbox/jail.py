@@ -5,8 +5,6 @@ import os
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,11 +15,13 @@ from .cgroups import ControlGroup
 from .counts import Counts
 from .freezer import Freezer, tell
 from .room import Room
+from .spawner import Spawned, Spawner, steps_of
 
-_LAUNCHER = Path(__file__).with_name("launcher.py")
 _END_S = 5.0
 _END_POLL_S = 0.002
 _MESSAGE_BYTES = 4096
+_SECCOMP_FD, _INFO_FD = 3, 4
+"""As bubblewrap sees them: the spawner counts from 3 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +39,12 @@ class Launch:
     uid: int | None
     group: ControlGroup | None
 
-    def argv(self, seccomp_fd: int, info_fd: int) -> list[str]:
+    def steps(self, seccomp_fd: int, info_fd: int) -> list[str]:
         return [
-            *launcher(self.uid, self.group, self.limits),
+            *steps_of(self.uid, self.group, self.limits),
             str(self.bwrap), "--seccomp", str(seccomp_fd), "--info-fd", str(info_fd), *self.options, "--",
             *self.command,
         ]  # fmt: skip
-
-
-def launcher(
-    uid: int | None, group: ControlGroup | None, limits: Sequence[tuple[int, int]], *, mortal: bool = False
-) -> list[str]:
-    """The command that becomes another, which is to follow it: as that user, in that group, within these limits.
-
-    What is `mortal` is killed when the thread that started it ends.
-    """
-    entrances = group.entrances if group else ()
-    return [
-        sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), str(uid or 0), "mortal" if mortal else "",
-        ":".join(map(str, entrances)), ",".join(f"{number}={value}" for number, value in limits),
-    ]  # fmt: skip
 
 
 def process_limits(*, file_bytes: int, open_files: int, address_space: int | None) -> list[tuple[int, int]]:
@@ -72,13 +58,13 @@ def process_limits(*, file_bytes: int, open_files: int, address_space: int | Non
 class Jail:
     """The processes of one sandbox, seen from outside. Not for the event loop: its methods block for a moment.
 
-    It dies with the *thread* that started it, so `start` belongs on a thread that lives as long as the host.
-    `lifeline` is whatever keeps that thread: an executor that is forgotten would end it.
+    It dies with the spawner, and that with the *thread* that first used it, so `start` belongs on a thread that lives
+    as long as the host. `lifeline` is whatever keeps that thread: an executor that is forgotten would end it.
     """
 
     def __init__(
         self,
-        process: "subprocess.Popen[bytes]",
+        process: Spawned,
         group: ControlGroup | None,
         stderr_fd: int,
         info_fd: int,
@@ -95,7 +81,7 @@ class Jail:
         self._ended = False
 
     @classmethod
-    def start(cls, launch: Launch, control: socket.socket, lifeline: object) -> "Jail":
+    def start(cls, launch: Launch, control: socket.socket, spawner: Spawner, lifeline: object) -> "Jail":
         """Start it with `control` as standard input. Raises OSError."""
         seccomp_fd = os.memfd_create("seccomp")
         stderr_fd = os.memfd_create("stderr")
@@ -104,14 +90,8 @@ class Jail:
             # The filter is read to its end and the offset is shared: each start needs a descriptor of its own.
             os.write(seccomp_fd, launch.seccomp)
             os.lseek(seccomp_fd, 0, os.SEEK_SET)
-            process = subprocess.Popen(
-                launch.argv(seccomp_fd, info_write_fd),
-                stdin=control.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=stderr_fd,
-                pass_fds=(seccomp_fd, info_write_fd),
-                process_group=0,
-            )
+            fds = (control.fileno(), stderr_fd, seccomp_fd, info_write_fd)
+            process = spawner.start(launch.steps(_SECCOMP_FD, _INFO_FD), fds)
         except BaseException:
             os.close(stderr_fd)
             os.close(info_fd)
@@ -119,7 +99,7 @@ class Jail:
         finally:
             os.close(seccomp_fd)
             os.close(info_write_fd)
-        return cls(process, launch.group, stderr_fd, info_fd, lifeline)
+        return cls(process, launch.group, stderr_fd, info_fd, (spawner, lifeline))
 
     @property
     def ended(self) -> bool:
@@ -177,12 +157,10 @@ class Jail:
     def _end(self) -> None:
         deadline = time.monotonic() + _END_S
         self._kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=_END_S)
-        if self._process.returncode is None:
+        if not self._process.wait(_END_S):
             self._process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=_END_S)
+            self._process.wait(_END_S)
+        self._process.close()
         if self._room:
             self._room.close()
         while self._group and not self._group.remove() and time.monotonic() < deadline:

@@ -1,11 +1,16 @@
 """The seam through which every stored payload passes.
 
-Today's only cipher stores clear text. A cipher with a key per user fits here without a change to the
-journal: the owner says whose key, the place (`events/<session>/<seq>`) is authenticated with the data,
-so that a sealed payload cannot be moved to another row.
+The owner says whose key, the place (`events/<session>/<seq>`) is authenticated with the data, so that a sealed payload
+cannot be moved to another row. `sealing.py` has the cipher that encrypts; workspaces pass it where there is a file of
+keys. The journal stores clear text yet.
 """
 
 from typing import Protocol
+
+SEALED = b"GRS1"
+"""What is encrypted begins so."""
+
+KEYS_SETTING = "GREENROOM_OBJECT_KEYS_PATH"
 
 
 class Cipher(Protocol):
@@ -14,8 +19,12 @@ class Cipher(Protocol):
     def seal(self, data: bytes, *, owner: str, place: str) -> bytes: ...
 
     def unseal(self, data: bytes, *, owner: str, place: str) -> bytes:
-        """Raises ValueError for what was not sealed for this owner and place."""
+        """Raises ValueError for what was not sealed for this owner and place, `KeyMissing` where nobody can know."""
         ...
+
+
+class KeyMissing(ValueError):
+    """It cannot be read with the keys that are here, and may be as good as ever. The message names the mending."""
 
 
 class ClearText:

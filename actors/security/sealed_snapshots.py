@@ -5,6 +5,7 @@ being saved, and it ends with `saved` or `lost`. The order of leases is in the n
 an object that is not there, so two machines never take the same one, and nothing is ever replaced by something older.
 """
 
+import hashlib
 import struct
 from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from ..core.clock import Clock
 from ..core.errors import StoreUnavailable
 from ..sandbox.snapshots import Claim, Snapshot, SnapshotDamaged
 from ..store.objects import ObjectStore
-from .cipher import Cipher
+from .cipher import KEYS_SETTING, SEALED, Cipher, KeyMissing
 
 SAVING_S = 20.0
 """A lease that is being saved elsewhere is waited for so long."""
@@ -42,7 +43,8 @@ class SealedSnapshots:
     """`Snapshots` over an object store.
 
     The owner that the cipher is told is the session: a cipher with a key per user looks up whose that is. Each chunk
-    is sealed for its place in its object, so chunks can be neither moved nor left out.
+    is sealed for its place in its object, which names its number, whether it is the last, and the chunk before it. So
+    chunks can be neither moved nor left out, nor taken from another upload of the same object.
     """
 
     def __init__(self, objects: ObjectStore, cipher: Cipher, *, clock: Clock) -> None:
@@ -74,9 +76,14 @@ class SealedSnapshots:
     async def _snapshot(self, session_id: str, entry: _Entry | None) -> Snapshot | None:
         if entry is None or entry.kind == "saved":
             return entry and Snapshot(entry.number)
-        sealed = await self._objects.get(entry.key)
-        why = self._cipher.unseal(sealed, owner=session_id, place=entry.key).decode() if sealed is not None else ""
-        return Snapshot(entry.number, why)
+        return Snapshot(entry.number, await self._why(session_id, entry.key))
+
+    async def _why(self, session_id: str, key: str) -> str:
+        sealed = await self._objects.get(key)
+        try:
+            return "" if sealed is None else self._cipher.unseal(sealed, owner=session_id, place=key).decode()
+        except ValueError:
+            return "it was lost for a reason that cannot be read any more"  # nothing hangs on it but this sentence
 
     async def announce(self, session_id: str, number: int) -> None:
         await self._objects.put(_key(session_id, number, "saving"), b"")
@@ -106,25 +113,30 @@ class SealedSnapshots:
         await self._objects.delete(*needless)
 
     async def load(self, session_id: str, number: int) -> AsyncGenerator[bytes]:
+        """Raises `StoreUnavailable` where the key is missing: what is stored is not damaged, and is not given up."""
         key = _key(session_id, number, "saved")
-        index = 0
+        places = _Places(key)
         async for sealed, is_last in _framed(self._objects.stream(key)):
             try:
-                chunk = self._cipher.unseal(sealed, owner=session_id, place=_place(key, index, is_last=is_last))
+                chunk = self._cipher.unseal(sealed, owner=session_id, place=places.next(is_last=is_last))
+            except KeyMissing as error:
+                raise StoreUnavailable(f"{key} cannot be read: {error}") from error
             except ValueError as error:
-                raise SnapshotDamaged(f"{key} was not sealed by us") from error
+                raise SnapshotDamaged(f"{key} was not sealed by us for this place: {error}") from error
+            if places.at_start and chunk.startswith(SEALED):
+                raise StoreUnavailable(f"{key} is sealed, and there are no keys here: set {KEYS_SETTING}")
+            places.passed(sealed)
             if chunk:
                 yield chunk
-            index += 1
 
     async def _sealed(self, chunks: AsyncIterable[bytes], session_id: str, key: str) -> AsyncGenerator[bytes]:
         """Each chunk with its length before it; the last one is empty, and known by its place."""
-        index = 0
+        places = _Places(key)
         async for chunk in chunks:
-            sealed = self._cipher.seal(chunk, owner=session_id, place=_place(key, index, is_last=False))
+            sealed = self._cipher.seal(chunk, owner=session_id, place=places.next(is_last=False))
+            places.passed(sealed)
             yield _LENGTH.pack(len(sealed)) + sealed
-            index += 1
-        sealed = self._cipher.seal(b"", owner=session_id, place=_place(key, index, is_last=True))
+        sealed = self._cipher.seal(b"", owner=session_id, place=places.next(is_last=True))
         yield _LENGTH.pack(len(sealed) | _LAST) + sealed
 
     async def forget(self, session_id: str) -> None:
@@ -159,8 +171,24 @@ def _key(session_id: str, number: int, kind: _Kind) -> str:
     return f"{_FOLDER}/{session_id}/{number:010d}.{kind}"
 
 
-def _place(key: str, index: int, *, is_last: bool) -> str:
-    return f"{key}/{index}{'/last' if is_last else ''}"
+class _Places:
+    """The places of an object's chunks, one after the other."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._index = 0
+        self._before = ""
+
+    @property
+    def at_start(self) -> bool:
+        return self._index == 0
+
+    def next(self, *, is_last: bool) -> str:
+        return f"{self._key}/{self._index}/{self._before}{'/last' if is_last else ''}"
+
+    def passed(self, sealed: bytes) -> None:
+        self._index += 1
+        self._before = hashlib.blake2b(sealed, digest_size=16).hexdigest()
 
 
 def _entry(key: str) -> _Entry:

@@ -8,7 +8,19 @@ from typing import Any, TypeAlias
 
 from ..core.errors import ModelUnavailable, UnknownModel
 from ..core.messages import AssistantMessage, ToolCall, Usage
-from ..llm.base import Answer, Began, ModelInfo, ModelRequest, ReasoningText, Resending, Retrying, StreamItem, TextDelta
+from ..llm.base import (
+    Answer,
+    Began,
+    ModelInfo,
+    ModelRequest,
+    Queued,
+    ReasoningText,
+    Resending,
+    Retrying,
+    Sending,
+    StreamItem,
+    TextDelta,
+)
 
 Step: TypeAlias = StreamItem | asyncio.Event | BaseException
 """What a scripted call does next: yield the item, wait until the event is set, or raise."""
@@ -72,7 +84,16 @@ class ScriptedLLM:
                         await step.wait()
                     case BaseException():
                         raise step
-                    case TextDelta() | ReasoningText() | Answer() | Retrying() | Resending() | Began():
+                    case (
+                        TextDelta()
+                        | ReasoningText()
+                        | Answer()
+                        | Retrying()
+                        | Resending()
+                        | Queued()
+                        | Sending()
+                        | Began()
+                    ):
                         yield step
         except (GeneratorExit, asyncio.CancelledError):
             self.broken_off += 1

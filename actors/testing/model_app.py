@@ -133,7 +133,15 @@ class ScriptedModelApp:
         made = self.bill.charge(generation_id, model, reply, streamed=True, prompt_bytes=prompt_bytes, tokens=tokens)
         if not reply.raw and reply.cut_after is None and reply.ending == "done":
             chunks = (*chunks, usage_chunk(model, made.usage()) + b"data: [DONE]\n\n")
-        headers = [(b"content-type", b"text/event-stream"), (b"x-generation-id", generation_id.encode())]
+        try:
+            await self._send_chunks(reply, made, chunks, receive, send)
+        finally:
+            made.running = False
+
+    async def _send_chunks(
+        self, reply: Reply, made: Generation, chunks: tuple[bytes, ...], receive: Receive, send: Send
+    ) -> None:
+        headers = [(b"content-type", b"text/event-stream"), (b"x-generation-id", made.id.encode())]
         headers += [(name.encode(), value.encode()) for name, value in reply.headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if not reply.gap_s and not reply.raw:  # one write, so that a reply without delays costs little

@@ -25,6 +25,8 @@ class Generation:
     completion_tokens: int
     misses: int
     cancelled: bool = False
+    running: bool = False
+    """It is still being sent: there is no record of it yet."""
 
     @property
     def cost_usd(self) -> Decimal | None:
@@ -79,7 +81,9 @@ class ServerBill:
         self, id: str, model: str, reply: Reply, *, streamed: bool, prompt_bytes: int, tokens: int
     ) -> Generation:
         """Put an answer on the bill."""
-        made = Generation(id, model, reply, streamed, -(-prompt_bytes // 4), tokens, reply.lookup_misses)
+        made = Generation(
+            id, model, reply, streamed, -(-prompt_bytes // 4), tokens, reply.lookup_misses, running=streamed
+        )
         self.generations[id] = made
         for old in list(itertools.islice(self.generations, max(0, len(self.generations) - _MAX_RECORDS))):
             del self.generations[old]
@@ -98,7 +102,7 @@ class ServerBill:
     def look_up(self, id: str) -> Generation | None:
         """What `/generation` finds."""
         made = self.generations.get(id)
-        if made is None:
+        if made is None or made.running:
             return None
         made.misses -= 1
         return made if made.misses < 0 else None

@@ -8,6 +8,9 @@ import asyncio
 import json
 import socket
 import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .asgi import AsgiApp, Receive, Scope, Send
 from .model_app import ConnectionReset, ScriptedModelApp
+
+_STOP_S = 10.0
 
 
 class _OpenConnections(HttpToolsProtocol):
@@ -47,13 +52,31 @@ def resetting(app: AsgiApp) -> AsgiApp:
 async def serve(app: ScriptedModelApp, *, host: str = "127.0.0.1", port: int = 0) -> None:
     """Serve until SIGINT or SIGTERM. Prints the base URL once connections are accepted."""
     listener = socket.create_server((host, port), backlog=2048)
-    config = uvicorn.Config(
-        resetting(app), http=_OpenConnections, log_level="error", access_log=False, lifespan="off", ws="none"
-    )
+    config = _config(app)
     # The socket accepts from here on, and uvicorn takes over what waits in its backlog.
     sys.stdout.write(f"http://{host}:{listener.getsockname()[1]}/v1\n")
     sys.stdout.flush()
     await uvicorn.Server(config).serve(sockets=[listener])
+
+
+@contextmanager
+def serving(app: ScriptedModelApp) -> Generator[str]:
+    """Serve from a thread of this process, which can look into the app; gives the base URL."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    server = uvicorn.Server(_config(app))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        server.should_exit = True
+        thread.join(_STOP_S)
+
+
+def _config(app: ScriptedModelApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        resetting(app), http=_OpenConnections, log_level="error", access_log=False, lifespan="off", ws="none"
+    )
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ becomes error `crashed`.
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, TypeAlias
+from typing import Any, Concatenate, Literal, TypeAlias
 
 from pydantic import BaseModel, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -26,6 +26,10 @@ from ..sandbox.base import OnOutput, Sandboxes
 
 OUTCOME_UNKNOWN = "outcome_unknown"
 """The `error` of a tool of which nobody knows what it did, because the process that ran it died."""
+
+
+Meter: TypeAlias = Literal["call", "sandbox", "embedding"]
+"""What a tool is paid by: the call alone, or also the time that it takes in a sandbox, or the text that it embeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Tool:
     arguments: type[BaseModel]
     needs_approval: bool = False
     """A person is asked before each call."""
+    meter: Meter = "call"
 
     async def run(self, context: ToolContext, arguments_json: str) -> ToolResult:
         """Check the arguments and run. Wrong arguments are an error for the model, which can mend them."""
@@ -88,7 +93,7 @@ class Tool:
             return ToolResult(failure.message, error=failure.kind)
 
 
-def tool(function: ToolFunction, *, needs_approval: bool = False) -> Tool:
+def tool(function: ToolFunction, *, needs_approval: bool = False, meter: Meter = "call") -> Tool:
     """Make a tool of a typed function. Raises TypeError where the signature cannot be a schema."""
     name = function.__name__
     description = inspect.getdoc(function)
@@ -108,7 +113,7 @@ def tool(function: ToolFunction, *, needs_approval: bool = False) -> Tool:
     schema.pop("title", None)
     for member in schema.get("properties", {}).values():
         member.pop("title", None)
-    return Tool(ToolSpec(name, description, schema), function, arguments, needs_approval)
+    return Tool(ToolSpec(name, description, schema), function, arguments, needs_approval, meter)
 
 
 def _told(annotation: Any) -> str | None:

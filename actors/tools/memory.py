@@ -57,7 +57,7 @@ def memory_tools(clock: Clock) -> tuple[Tool, ...]:
             },
         )
 
-    return tool(remember), tool(recall)
+    return tool(remember, meter="embedding"), tool(recall, meter="embedding")
 
 
 def _memory_id(context: ToolContext, text: str) -> str:

@@ -37,4 +37,4 @@ def python_tool(limits: Limits) -> Tool:
         "installed; the standard library is there. Standard input is empty. "
         f"Limits: {limits_text(limits)}."
     )
-    return tool(run_python)
+    return tool(run_python, meter="sandbox")

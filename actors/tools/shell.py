@@ -28,4 +28,4 @@ def shell_tool(limits: Limits) -> Tool:
         "which programs may run; a refusal says why. Standard input is empty. "
         f"Limits: {limits_text(limits)}."
     )
-    return tool(run_shell)
+    return tool(run_shell, meter="sandbox")

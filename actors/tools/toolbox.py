@@ -10,7 +10,7 @@ from ..core.clock import Clock
 from ..core.errors import GreenroomError
 from ..core.messages import ToolCall, ToolSpec
 from ..sandbox.base import Limits
-from .base import Tool, ToolContext, ToolResult
+from .base import Meter, Tool, ToolContext, ToolResult
 from .files import file_tools
 from .memory import memory_tools
 from .python import python_tool
@@ -63,6 +63,10 @@ class Toolbox:
     def needs_approval(self, name: str) -> bool:
         """The tool was made so that a person is asked before each call."""
         return name in self._tools and self._tools[name].needs_approval
+
+    def meter(self, name: str) -> Meter | None:
+        """What the tool is paid by; None where there is no such tool."""
+        return self._tools[name].meter if name in self._tools else None
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolResult:
         """Run the call. Whatever goes wrong is a result with `error`; only cancellation is raised."""

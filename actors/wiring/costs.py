@@ -26,7 +26,7 @@ def cost_reports(settings: Settings, database: Database, book: SessionBook, llm:
         book,
         uses,
         gauges,
-        make_prices(settings, llm),
+        make_prices(settings, llm, clock),
         llm,
         tools=make_toolbox(settings, clock).specs,
         max_completion_tokens=settings.completion_max_tokens,

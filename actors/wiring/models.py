@@ -7,12 +7,14 @@ from ..core import telemetry
 from ..core.clock import Clock
 from ..core.errors import InvalidInput
 from ..core.settings import Settings, read_secret
-from ..llm.base import LLM
+from ..llm.base import LLM, Generations
 from ..llm.breakers import BreakerPolicy, Breakers, Key, State
 from ..llm.chat_request import OPENROUTER_DIALECT, ChatDialect, MaxPrice
 from ..llm.demo import DemoModel
 from ..llm.limits import CallLimits, FairSlots, LimitedLLM
 from ..llm.openai import OpenAIClient, Timeouts
+from ..llm.preferences import Preferences
+from ..llm.price_table import PriceTable, Table, no_table
 
 DEMO = "demo"
 OPENROUTER = "https://openrouter.ai/api/v1"
@@ -48,6 +50,25 @@ async def open_llm(settings: Settings, clock: Clock, breakers: Breakers | None =
         yield llm
     finally:
         await llm.aclose()
+
+
+def keeps_records(settings: Settings) -> bool:
+    """Whether the model server tells afterwards what an answer cost."""
+    source = model_source(settings)
+    return source != DEMO and (_DIALECTS.get(settings.llm_dialect) or ChatDialect.of(source)).gateway_members
+
+
+@asynccontextmanager
+async def open_generations(settings: Settings, clock: Clock) -> AsyncGenerator[Generations | None]:
+    """Where answers are looked up; None where nobody keeps records of them."""
+    if not keeps_records(settings):
+        yield None
+        return
+    client = _client(settings, clock, Breakers(BreakerPolicy(), clock=clock))
+    try:
+        yield client
+    finally:
+        await client.aclose()
 
 
 def model_breakers(settings: Settings, clock: Clock) -> Breakers:
@@ -86,12 +107,12 @@ def _limited(llm: LLM, settings: Settings, clock: Clock) -> LLM:
 
 
 def _llm(settings: Settings, clock: Clock, breakers: Breakers) -> LLM:
-    source = model_source(settings)
-    if source == DEMO:
-        return DemoModel(clock=clock)
+    return DemoModel(clock=clock) if model_source(settings) == DEMO else _client(settings, clock, breakers)
 
+
+def _client(settings: Settings, clock: Clock, breakers: Breakers) -> OpenAIClient:
     return OpenAIClient(
-        base_url=source,
+        base_url=model_source(settings),
         default_model=default_model(settings),
         api_key=read_secret(settings.llm_api_key_env),
         timeouts=Timeouts(
@@ -103,6 +124,22 @@ def _llm(settings: Settings, clock: Clock, breakers: Breakers) -> LLM:
         dialect=_DIALECTS.get(settings.llm_dialect),
         fallbacks=settings.llm_fallback_models,
         max_price=MaxPrice(settings.llm_max_prompt_usd, settings.llm_max_completion_usd),
+        preferences=Preferences(
+            settings.llm_reasoning_effort,
+            only=settings.llm_providers,
+            order=settings.llm_provider_order,
+            no_collection=settings.llm_no_collection,
+            no_retention=settings.llm_no_retention,
+        ),
         breakers=breakers,
         clock=clock,
+        table=price_table(settings, clock),
     )
+
+
+def price_table(settings: Settings, clock: Clock) -> Table:
+    """Prices of models that the server does not list."""
+    source = model_source(settings)
+    if source == DEMO:
+        return no_table
+    return PriceTable(source, gateway=settings.llm_dialect == "openrouter", clock=clock)

@@ -3,8 +3,9 @@
 from ..core.clock import Clock
 from ..core.settings import Settings
 from ..sandbox.keeping import Keeping, KeptWorkspaces, NothingKept
-from ..security.cipher import ClearText
+from ..security.cipher import Cipher, ClearText
 from ..security.sealed_snapshots import SealedSnapshots
+from ..security.sealing import read_keys
 from ..store.objects import ObjectStore
 from ..store.obstore_objects import open_objects
 from .limits import MIB
@@ -24,5 +25,10 @@ def workspaces(settings: Settings, clock: Clock) -> Keeping:
     """What becomes of workspaces when their sandboxes end."""
     if not settings.sandbox_snapshot_mb:
         return NothingKept()
-    snapshots = SealedSnapshots(object_store(settings), ClearText(), clock=clock)
+    snapshots = SealedSnapshots(object_store(settings), cipher(settings), clock=clock)
     return KeptWorkspaces(snapshots, max_bytes=settings.sandbox_snapshot_mb * MIB, clock=clock)
+
+
+def cipher(settings: Settings) -> Cipher:
+    """What the object store's contents pass. Raises `InvalidInput` for a file of keys that is none."""
+    return ClearText() if settings.object_keys_path is None else read_keys(settings.object_keys_path)

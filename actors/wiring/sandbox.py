@@ -72,7 +72,7 @@ def sandbox_backend(
         )
 
     def gvisor() -> SandboxBackend:
-        return GvisorBackend(settings.sandbox_cache, clock=clock)
+        return GvisorBackend(settings.sandbox_cache, clock=clock, domains=settings.sandbox_egress_domains)
 
     match settings.sandbox:
         case "bubblewrap":

@@ -69,4 +69,4 @@ def check_model_calls(history: History, clients: ClientView) -> Iterator[Violati
 
 
 def _may_have_been_sent(attempt: Attempt) -> bool:
-    return attempt.outcome != "not_sent"
+    return attempt.kind == "model" and attempt.outcome != "not_sent"

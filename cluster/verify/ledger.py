@@ -37,7 +37,7 @@ def check_ledger(history: History) -> Iterator[Violation]:
         yield _found(history, "session_total", says)
     if history.evidence.attempts is not None:
         yield from _check_attempts(history, history.evidence.attempts, accounted)
-        ended = sum((_spent(one) for one in history.evidence.attempts if one.state != _OPEN), Spent())
+        ended = sum((one.told for one in history.evidence.attempts if one.state != _OPEN), Spent())
         if ended != total:
             says = f"The attempts of the session sum up to {_told(ended)}; its events to {_told(total)}."
             yield _found(history, "attempts_total", says)
@@ -75,10 +75,8 @@ def _check_attempts(
         turn = history.turns.get(attempt.turn_id)
         if attempt.state == _OPEN:
             yield from _check_open(history, attempt, turn)
-        elif attempt.id not in accounted and turn is not None and turn.accepted:
-            says = (
-                f"Attempt {attempt.id} ended ({attempt.outcome}, {_told(_spent(attempt))}); no usage.updated names it."
-            )
+        elif attempt.is_told and attempt.id not in accounted and turn is not None and turn.accepted:
+            says = f"Attempt {attempt.id} ended ({attempt.outcome}, {_told(attempt.told)}); no usage.updated names it."
             yield _found(history, "unaccounted", says, attempt.turn_id)
         elif turn is None and history.trimmed is None:
             says = (
@@ -90,9 +88,9 @@ def _check_attempts(
         if row is None:
             says = f"Event {entry.seq} accounts attempt {attempt_id}, which has no row."
             yield _found(history, "no_attempt", says, entry.turn_id)
-        elif row.turn_id != entry.turn_id or _spent(row) != entry.spent:
+        elif row.turn_id != entry.turn_id or row.told != entry.spent:
             says = (
-                f"Attempt {attempt_id} is {_told(_spent(row))} of {row.turn_id} in the ledger; "
+                f"Attempt {attempt_id} is {_told(row.told)} of {row.turn_id} in the ledger; "
                 f"event {entry.seq} says {_told(entry.spent)} of {entry.turn_id}."
             )
             yield _found(history, "attempt_differs", says, entry.turn_id)
@@ -103,10 +101,6 @@ def _check_open(history: History, attempt: Attempt, turn: Turn | None) -> Iterat
         end = turn.ends[0]
         says = f"Attempt {attempt.id} is still open although its turn ended with event {end.seq} ({end.body.type})."
         yield _found(history, "open_attempt", says, attempt.turn_id)
-
-
-def _spent(attempt: Attempt) -> Spent:
-    return Spent(attempt.usage, attempt.cost_micros or 0, attempt.cost_micros is not None)
 
 
 def _told(spent: Spent) -> str:

@@ -12,7 +12,7 @@ from actors.security.keys import Principal
 from .. import present, sse
 from ..admission import check_model, check_size, check_tools
 from ..answers import respond, wants_stream
-from ..auth import Chatter, Wired
+from ..auth import Chatter, Wired, payer_of
 from ..bodies import ChatRequest
 from ..idempotency import IdempotencyKey, Identity, marked
 from ..problems import problem
@@ -88,6 +88,7 @@ def _command(body: ChatRequest, services: Services, principal: Principal, identi
         new=new,
         on_busy=body.on_busy,
         fingerprint=identity.fingerprint,
+        payer=payer_of(principal, services),
     )
 
 

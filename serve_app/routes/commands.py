@@ -31,7 +31,8 @@ event: output
 data: {"type":"output","offset":0,"text":"42\\n"}
 
 event: result
-data: {"type":"result","verdict":"ok","exit_code":0,"output":"42\\n","truncated":false,"wall_s":0.012}
+data: {"type":"result","verdict":"ok","exit_code":0,"output":"42\\n","truncated":false,"wall_s":0.012,"output_bytes":3,\
+"cpu_s":0.009,"peak_memory_bytes":18874368,"variables":null}
 """
 
 _CLIENT_GONE = 499
@@ -136,10 +137,12 @@ class _Run:
                     yield piece
 
     async def _start(self, sandboxes: Sandboxes, on_output: OnOutput) -> ExecResult:
-        command, python = self._body.command, self._body.python
-        if command is not None:
-            return await sandboxes.shell(self._session_id, command, timeout_s=self._timeout_s, on_output=on_output)
-        return await sandboxes.python(self._session_id, python or "", timeout_s=self._timeout_s, on_output=on_output)
+        body, timeout_s = self._body, self._timeout_s
+        if body.command is not None:
+            return await sandboxes.shell(self._session_id, body.command, timeout_s=timeout_s, on_output=on_output)
+        return await sandboxes.python(
+            self._session_id, body.python or "", timeout_s=timeout_s, on_output=on_output, keep=body.keep
+        )
 
 
 def _frame(kind: str, members: dict[str, object]) -> bytes:

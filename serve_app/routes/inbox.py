@@ -14,7 +14,7 @@ from actors.core.events import TurnCancelled
 from .. import present
 from ..admission import check_model, check_size
 from ..answers import respond
-from ..auth import Chatter, Reader, Wired
+from ..auth import Chatter, Reader, Wired, payer_of
 from ..bodies import SESSION_ID, EditRequest, MessageRequest
 from ..idempotency import IdempotencyKey, Identity, marked
 from ..replay import message_of
@@ -49,6 +49,7 @@ async def send_message(
         model=body.model,
         on_busy=body.on_busy,
         fingerprint=identity.fingerprint,
+        payer=payer_of(principal, services),
     )
     with services.underway.hold(identity):
         earlier = await identity.earlier_turn(services.book, principal.user_id)

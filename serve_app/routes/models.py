@@ -3,6 +3,8 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from actors.core.clock import rfc3339
+
 from .. import present
 from ..answers import respond
 from ..auth import Reader, Wired
@@ -14,4 +16,11 @@ router = APIRouter(prefix="/api/v1", tags=["models"])
 @router.get("/models", response_model=ModelList, responses=errors(503))
 async def list_models(services: Wired, _principal: Reader) -> Response:
     models = await services.llm.models()
-    return respond(ModelList(data=[present.model(info) for info in models], default=services.llm.default_model))
+    listed_at = max((info.listed_at for info in models if info.listed_at), default=None)
+    return respond(
+        ModelList(
+            data=[present.model(info) for info in models],
+            default=services.llm.default_model,
+            listed_at=listed_at and rfc3339(listed_at),
+        )
+    )

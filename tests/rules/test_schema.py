@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 
 import actors.agent.tables
 import actors.ledger.book
+import actors.ledger.corrections
 import actors.ledger.tables
 import actors.security.audit
 import actors.security.keys
@@ -32,8 +33,10 @@ DESCRIBED = {
         table.name: table
         for table in (
             actors.ledger.book.ATTEMPTS,
+            actors.ledger.corrections.CORRECTIONS,
             actors.ledger.tables.HOLDS,
             actors.ledger.tables.BUCKETS,
+            actors.ledger.tables.ALERTS,
             actors.security.audit.AUDIT,
             actors.security.keys.USERS,
             actors.security.keys.API_KEYS,

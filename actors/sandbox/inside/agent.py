@@ -30,7 +30,10 @@ _PROGRAM = f"{__package__}.program"
 _ARCHIVE = f"{__package__}.archive"
 _BRIDGE = f"{__package__}.bridge"
 _WAY_OUT = "/egress"
-_OFTEN_USED = (_PROGRAM, "re", "math", "random", "datetime", "pathlib")
+_OFTEN_USED = (
+    "linecache", "traceback", _PROGRAM, "re", "math", "random", "datetime", "urllib.parse", "pathlib",
+)  # fmt: skip
+"""What programs need most, so that a fork has it already. Each takes a few milliseconds, after those before it."""
 
 
 class Command:
@@ -58,6 +61,7 @@ class Agent:
         self._interpreter: Interpreter | None = None
         self._upload: files.Upload | None = None
         self._archive: archive.Archive | None = None
+        self._not_imported = list(reversed(_OFTEN_USED))
 
     def serve(self) -> None:
         """Returns when the host is gone. Raises `commands.Program` in a child that is to run Python."""
@@ -68,12 +72,28 @@ class Agent:
         self._selector.register(woken, selectors.EVENT_READ, lambda: self._bury(woken))
         if os.access(_WAY_OUT, os.F_OK):  # the host put it there before anything else ran
             importlib.import_module(_BRIDGE).Bridge(self._selector).open()
+        # Where the kernel lets tools open what their user has open, nothing of this machine is among it from here on.
+        os.dup2(0, 2)
         self._send({"ready": True})
-        _warm_up()
         while True:
-            for key, _ in self._selector.select():
+            warming_up = self._may_warm_up()
+            events = self._selector.select(0 if warming_up else None)
+            for key, _ in events:
                 if key.data() is False:
                     return
+            if warming_up and not events:
+                self._warm_up()
+
+    def _may_warm_up(self) -> bool:
+        """Only while nobody waits: whoever takes this sandbox is not to pay for what may be of use."""
+        return bool(self._not_imported) and self._command is None
+
+    def _warm_up(self) -> None:
+        """One step of it."""
+        importlib.import_module(self._not_imported.pop())
+        if not self._not_imported:
+            # A fork that collects garbage then leaves the agent's memory alone instead of copying it.
+            gc.freeze()
 
     def _send(self, header: "dict[str, Any]", payload: bytes = b"") -> None:
         data = memoryview(encode(header, payload))
@@ -273,14 +293,6 @@ def _reason(error: Exception, path: str) -> str:
     # The system's own name of the file would show where the workspace lies, and may be as long as it likes.
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"{path[:200]}: {text}"
-
-
-def _warm_up() -> None:
-    """Import what programs need most, so that a fork has it already, while the host is not waiting any more."""
-    for name in _OFTEN_USED:
-        importlib.import_module(name)
-    # A fork that collects garbage then leaves the agent's memory alone instead of copying it.
-    gc.freeze()
 
 
 def _ignore(_number: int, _frame: object) -> None:

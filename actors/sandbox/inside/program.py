@@ -9,23 +9,26 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn
 
 from .interpreter import ANSWER, REQUEST
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # as in the agent
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
 _NAME = "<python>"
 
 
-def run(source: bytes) -> NoReturn:
+def run(source: bytes) -> "NoReturn":
     """Run `source` as `__main__` of this process, as if a fresh interpreter had been started for it."""
     known = set(sys.modules)
     code, _ = _guarded(lambda: _execute(source, _begin(), _NAME))
     _leave(code, known)
 
 
-def keep(requests_fd: int, answers_fd: int, source_fd: int) -> NoReturn:
+def keep(requests_fd: int, answers_fd: int, source_fd: int) -> "NoReturn":
     """Run the programs that come, one after the other, as one `__main__`, until one of them exits."""
     own_pid = os.getpid()
     known = set(sys.modules)
@@ -51,7 +54,7 @@ def _request(requests_fd: int) -> tuple[bytes, int]:
             return REQUEST.unpack(os.read(requests_fd, REQUEST.size))
 
 
-def _begin() -> dict[str, Any]:
+def _begin() -> "dict[str, Any]":
     """Make this process that of a program: the namespace of its `__main__`."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a TextIOWrapper at start
     module = types.ModuleType("__main__")
@@ -61,7 +64,7 @@ def _begin() -> dict[str, Any]:
     return module.__dict__
 
 
-def _leave(code: int, known: set[str]) -> NoReturn:
+def _leave(code: int, known: set[str]) -> "NoReturn":
     """End as an interpreter does.
 
     The interpreter's own end would take the agent's memory apart, page by page, in ten times the time. So
@@ -83,13 +86,13 @@ def _flush() -> None:
             stream.flush()
 
 
-def _execute(source: bytes, namespace: dict[str, Any], name: str) -> None:
+def _execute(source: bytes, namespace: "dict[str, Any]", name: str) -> None:
     lines = source.decode("utf-8", "replace").splitlines(keepends=True)
     linecache.cache[name] = (len(source), None, lines, name)
     exec(compile(source, name, "exec", dont_inherit=True), namespace)  # noqa: S102  the purpose
 
 
-def _guarded(part: Callable[[], None]) -> tuple[int, bool]:
+def _guarded(part: "Callable[[], None]") -> tuple[int, bool]:
     """The exit code of a program of which this is a part, and whether it exits. No reference to what it raised is
     kept."""
     try:

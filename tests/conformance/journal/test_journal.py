@@ -157,6 +157,25 @@ async def test_the_ledger_row_of_an_attempt(process: Any, writer: Callable[..., 
     assert (third.state, third.outcome) == ("dispatched", None)
 
 
+async def test_the_ledger_row_of_a_tool(process: Any, writer: Callable[..., Any]) -> None:
+    one = await writer().create()
+    turn, body = one.accepted()
+    now = process.clock.now()
+    model = AttemptOpened("att_1", turn, "sess_1", "user_1", "m", now)
+    opened = [
+        AttemptOpened(f"use_{kind}", turn, "sess_1", "user_1", "", now, kind, "run_python")
+        for kind in ("sandbox", "tool")
+    ]
+    await one.append(body, turn=turn, attempts=(model, *opened))
+    closed = AttemptClosed("use_sandbox", "ok", now, cost_usd=Decimal("0.0000005"), seconds=0.25)
+    await one.append(TurnStarted("msg_1", "m"), turn=turn, attempts=(closed,))
+    _, sandbox, tool = await process.database.read(lambda c: attempts_of(c, "sess_1"))
+    assert (sandbox.kind, sandbox.name, sandbox.seconds, sandbox.cost_micros) == ("sandbox", "run_python", 0.25, 1)
+    assert (sandbox.state, sandbox.outcome, tool.state, tool.seconds) == ("settled", "ok", "dispatched", None)
+    # Whoever takes the session over knows by its events which tools ran.
+    assert (await process.journal.activate("sess_1")).open_attempts == {turn: ("att_1",)}
+
+
 async def test_attempts_are_listed_in_the_order_in_which_they_were_made(
     process: Any, writer: Callable[..., Any]
 ) -> None:

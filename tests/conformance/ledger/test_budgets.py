@@ -91,6 +91,7 @@ async def test_after_two_seconds_it_is_refused(process: Any) -> None:
         "spent_micros": 0,
         "reserved_micros": 100,
         "resets_at": "2026-01-01T01:00:00.000000Z",
+        "what_to_do": "Wait for the next window, ask for a shorter answer, or ask an operator for a higher limit.",
     }
     assert not refused.value.retryable
 

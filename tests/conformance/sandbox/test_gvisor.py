@@ -75,6 +75,15 @@ async def test_it_is_another_kernel(sandbox):
     assert result.output.strip() != platform.release()
 
 
+async def test_the_probe_names_domains_that_cannot_be_reached(cache):
+    backend = GvisorBackend(cache, domains=("example.org",))
+    capability = await backend.probe()
+
+    assert (capability.level, capability.egress) == (Level.GVISOR, ())
+    assert "a way out to the allowed domains" in [gap.what for gap in capability.missing]
+    await backend.aclose()
+
+
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
 async def test_what_was_being_made_when_the_backend_was_closed_leaves_nothing(cache, limits, bundles, groups, steps):
     backend = GvisorBackend(cache)

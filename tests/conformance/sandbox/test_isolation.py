@@ -133,11 +133,30 @@ print(json.dumps(opened))
     # Where an engine puts /dev/null in its place, there is nothing to read.
     shown = {"/proc/kcore"}
     if isinstance(backend, GvisorBackend):
-        # Its kernel lets a user open what is the user's own, the agent's too. So tools may speak in the agent's place,
-        # whose answers are not believed; there is nothing to read there that they may not know.
+        # Its kernel lets a user open what is the user's own, the agent's too: its standard input, which is empty. There
+        # is nothing to read there that they may not know.
         shown |= {"/proc/1/environ", "/proc/1/maps", "/proc/1/fd/0"}
     assert set(await answers(sandbox, code)) <= shown
     assert (await sandbox.shell("head -c 1 /proc/kcore | wc -c", timeout_s=10)).output.split()[-1] == "0"
+
+
+async def test_no_descriptor_of_the_agent_leads_out(sandbox):
+    """Neither its connection to the host nor a file of the host's can be had of it."""
+    code = """
+import json, os
+had = []
+for number in range(64):
+    for mode in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
+        try:
+            fd = os.open(f"/proc/1/fd/{number}", mode | os.O_NONBLOCK)
+        except OSError:
+            continue
+        had.append(os.readlink(f"/proc/self/fd/{fd}"))
+        os.close(fd)
+ours = ("pipe:", "/dev/null", "/proc/1/oom_score_adj")
+print(json.dumps([name for name in had if not name.startswith(ours)]))
+"""
+    assert await answers(sandbox, code) == []
 
 
 async def test_environment_of_the_host_is_not_there(backend, limits, monkeypatch):

@@ -28,3 +28,5 @@ def test_runs(file: Path, newcomer: Newcomer) -> None:
     assert "turn.completed" in text
     assert "green" in text
     assert "$0.000000" in text
+    assert r"49\n64\n81" in text  # as JSON writes lines
+    assert "285" in text

@@ -71,6 +71,13 @@ async def test_a_new_session_can_be_worked_in_before_its_first_message(greenroom
     }
 
 
+async def test_python_may_keep_its_variables(greenroom, sandboxes):
+    session = await greenroom.session()
+    await session.exec(python="print(1)")
+    await session.exec(python="print(1)", keep=True)
+    assert [run.keep for run in sandboxes.runs] == [False, True]
+
+
 async def test_the_policy_holds_here_too(greenroom, sandboxes):
     session = await greenroom.session()
     assert (await session.exec("nc -l 80")).verdict == "policy"
@@ -78,6 +85,8 @@ async def test_the_policy_holds_here_too(greenroom, sandboxes):
         await session.write_file(".env", b"x")
     with pytest.raises(InvalidInput):
         await session.exec()
+    with pytest.raises(InvalidInput):
+        await session.exec("ls", keep=True)
     assert sandboxes.runs == []
 
 

@@ -174,7 +174,15 @@ class World:
         return replayed(await self.events(session_id))
 
     async def attempts(self, session_id: str = "sess_1") -> tuple[Attempt, ...]:
-        return await self.database.read(lambda c: attempts_of(c, session_id))
+        return await self._attempts(session_id, "model")
+
+    async def uses(self, session_id: str = "sess_1") -> tuple[Attempt, ...]:
+        """What else than models has rows."""
+        return await self._attempts(session_id, "tool", "sandbox", "embedding")
+
+    async def _attempts(self, session_id: str, *kinds: str) -> tuple[Attempt, ...]:
+        found = await self.database.read(lambda c: attempts_of(c, session_id))
+        return tuple(attempt for attempt in found if attempt.kind in kinds)
 
     async def approvals(self, session_id: str = "sess_1") -> tuple[ApprovalRow, ...]:
         """Newest first."""

@@ -13,6 +13,7 @@ from actors.ledger.base import Balance, State
 from actors.ledger.budget import Budgets, UserLimits
 from actors.ledger.sql import SqlLedger
 from actors.llm.base import ModelInfo, Resending, Retrying, TextDelta
+from actors.llm.limits import CallLimits, FairSlots, LimitedLLM
 from actors.testing import ScriptedLLM, calls, says
 
 DOLLAR = 1_000_000
@@ -156,6 +157,26 @@ async def test_a_cancelled_call_is_charged_whole_until_the_truth_comes(world: An
     await host.cancel("sess_1", "user_1", command.turn_id)
     await chatting
     assert await money.states() == [(State.EXPIRED, 500_000)]
+
+
+async def test_what_is_refused_or_cancelled_before_it_is_sent_costs_nothing_at_once(
+    world: Any, money: Money, until: Any
+) -> None:
+    slots = FairSlots(CallLimits(calls=1, queue_max=1), clock=world.clock)
+    llm = Priced([says("never")])
+    host = world.host(LimitedLLM(llm, slots), budgets=money.budgets(), completion_max_tokens=50)
+    async with slots.slot("someone", "scripted"):
+        command = world.submit()
+        queued = asyncio.create_task(host.chat(command, wait_s=5))
+        await until(lambda: slots.waiting)
+        assert (await host.chat(world.submit(session_id="sess_2"), wait_s=5)).status == "failed"  # nobody may wait more
+        await host.cancel("sess_1", "user_1", command.turn_id)
+        assert (await queued).status == "cancelled"
+    for session in ("sess_1", "sess_2"):
+        assert [(a.outcome, a.cost_source) for a in await world.attempts(session)] == [("not_sent", "free")]
+    assert await money.states() == [(State.SETTLED, 0)]
+    assert await money.hour() == Balance(0, 0)
+    assert llm.requests == []
 
 
 async def test_a_free_model_is_asked_though_nothing_is_left_but_not_of_a_suspended_user(

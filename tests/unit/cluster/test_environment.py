@@ -80,7 +80,7 @@ def test_the_wrapper_closes_what_the_template_opens(home, tmp_path):
     command = [wrapper, "-db", "-f", config, "-sf", "12", "13"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
 
-    assert done.stdout.split() == [str(part) for part in command[1:]]
+    assert done.stdout.split() == ["-dS", *(str(part) for part in command[1:])]
     assert config.read_text() == (
         "frontend prometheus\n    bind 127.0.0.1:9101\nfrontend http_frontend\n    bind *:8000\n"
         "listen stats\n  bind 127.0.0.1:8404\n"

@@ -36,6 +36,7 @@ def answering(monkeypatch, asked):
 
 def ended(output="", **members):
     result = {"type": "result", "verdict": "ok", "exit_code": 0, "output": output, "truncated": False, "wall_s": 0.1}
+    result |= {"output_bytes": len(output), "cpu_s": None, "peak_memory_bytes": None, "variables": None}
     frames = [{"type": "output", "offset": 0, "text": output}] if output else []
     frames.append({**result, **members})
     text = "".join(f"event: {frame['type']}\ndata: {json.dumps(frame)}\n\n" for frame in frames)
@@ -51,7 +52,9 @@ def problem(status, code):
     [
         (["wc", "-l", "my file"], {"command": "wc -l 'my file'"}),
         (["sort x | uniq -c"], {"command": "sort x | uniq -c"}),
-        (["--python", "print(1)"], {"python": "print(1)"}),
+        (["--python", "print(1)"], {"python": "print(1)", "keep": False}),
+        (["--python", "--keep", "x = 1"], {"python": "x = 1", "keep": True}),
+        (["--keep", "x = 1"], {"python": "x = 1", "keep": True}),
         (["--timeout", "5", "ls"], {"command": "ls", "timeout_s": 5.0}),
     ],
 )
@@ -79,6 +82,24 @@ def test_the_exit_code_is_the_commands_own(answering, members, code, said):
     result = runner.invoke(app, ["exec", "sess_1", "--", "nc"])
     assert result.exit_code == code
     assert said in result.stderr
+
+
+def test_what_it_took_is_said_when_asked_for(answering):
+    counted = {"output_bytes": 1234567, "cpu_s": 0.25, "peak_memory_bytes": 3 * 2**20, "variables": "gone"}
+    answering(ended("x", truncated=True, **counted))
+    result = runner.invoke(app, ["exec", "--usage", "sess_1", "--", "ls"])
+    assert result.stdout == "x"
+    assert result.stderr.splitlines() == [
+        "This is not all: it printed 1,234,567 bytes.",
+        "The interpreter ended, and its variables are gone.",
+        "ok: 0.1 s, 0.25 s of processor, 3.0 MiB of memory, 1,234,567 bytes printed, variables: gone",
+    ]
+
+
+def test_what_nobody_counted_is_not_said(answering):
+    answering(ended("x"))
+    result = runner.invoke(app, ["exec", "--usage", "sess_1", "--", "ls"])
+    assert result.stderr == "ok: 0.1 s, 1 bytes printed\n"
 
 
 def test_a_listing_shows_sizes_and_says_when_it_is_cut(answering):

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from actors.core import telemetry
 from actors.core.errors import ModelUnavailable
 from actors.core.messages import AssistantMessage, Usage
 from actors.llm.base import Answer, ModelInfo
@@ -55,13 +56,23 @@ def answer(model: str, usage: Usage, cost_usd: Decimal | None = None) -> Answer:
     return Answer(AssistantMessage("x"), model, "stop", usage=usage, cost_usd=cost_usd)
 
 
-async def test_what_is_listed(catalogue):
+async def test_what_is_listed(catalogue, clock):
+    now = clock.now()
     assert await catalogue.models() == (
-        ModelInfo("openai/gpt-4o", "GPT-4o", 128000, Decimal("0.0000025"), Decimal("0.00001")),
-        ModelInfo("openrouter/auto", "openrouter/auto"),
-        ModelInfo("llama3:latest", "llama3:latest", 8192),
-        ModelInfo("free/one", "free/one", None, Decimal(0), Decimal(0)),
+        ModelInfo("openai/gpt-4o", "GPT-4o", 128000, Decimal("0.0000025"), Decimal("0.00001"), listed_at=now),
+        ModelInfo("openrouter/auto", "openrouter/auto", price_varies=True, listed_at=now),
+        ModelInfo("llama3:latest", "llama3:latest", 8192, listed_at=now),
+        ModelInfo("free/one", "free/one", None, Decimal(0), Decimal(0), listed_at=now),
     )
+
+
+async def test_the_age_of_an_old_list_is_known(catalogue, source, clock):
+    read_at = clock.now()
+    await catalogue.models()
+    source.broken = True
+    clock.advance(1000)
+    assert {model.listed_at for model in await catalogue.models()} == {read_at}
+    assert telemetry.REGISTRY.get_sample_value("agent_llm_price_list_read_timestamp_seconds") == read_at.timestamp()
 
 
 @pytest.mark.parametrize("body", [{}, {"data": None}, {"data": {}}])
@@ -158,3 +169,27 @@ async def test_the_servers_own_price_is_kept(catalogue):
 async def test_nothing_is_fetched_to_find_a_price(catalogue, source):
     assert catalogue.priced(answer("openai/gpt-4o", USAGE), "openai/gpt-4o").cost_usd is None
     assert source.reads == 0
+
+
+def fallback(model: str) -> ModelInfo | None:
+    cent = Decimal("0.01")
+    return (
+        ModelInfo(model, "x", prompt_usd=Decimal(0), completion_usd=cent, price_source="fallback")
+        if "4" in model
+        else None
+    )
+
+
+async def test_where_the_list_names_no_price_the_table_is_asked(source, clock):
+    source.body = {"data": [{"id": "gpt-4"}, {"id": "gpt-5"}, *LIST["data"][:2]]}
+    catalogue = ModelCatalogue(source, clock=clock, fresh_s=100, table=fallback)
+    found = {model.id: (model.completion_usd, model.price_source) for model in await catalogue.models()}
+    assert found == {
+        "gpt-4": (Decimal("0.01"), "fallback"),
+        "gpt-5": (None, "price_list"),
+        "openai/gpt-4o": (Decimal("0.00001"), "price_list"),
+        "openrouter/auto": (None, "price_list"),
+    }
+    for name, cost in (("gpt-4", Decimal(1)), ("unlisted-4", Decimal(1)), ("gpt-5", None)):
+        priced = catalogue.priced(answer(name, USAGE), name)
+        assert (priced.cost_usd, priced.cost_source) == (cost, "fallback" if cost else "unknown")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from actors.core.errors import ModelUnavailable
 from actors.core.messages import UserMessage
-from actors.llm.base import ModelRequest, TextDelta
+from actors.llm.base import ModelRequest, Queued, Sending, TextDelta
 from actors.llm.limits import CallLimits, FairSlots, LimitedLLM
 from actors.testing import FakeClock, ScriptedLLM, says
 
@@ -202,12 +202,15 @@ async def test_a_model_under_limits_is_a_model():
     limited = LimitedLLM(llm, FairSlots(CallLimits(calls=1), clock=FakeClock()))
     request = ModelRequest("", (UserMessage("hi"),), user_ref="u")
     async with aclosing(limited.stream(request)) as first:
-        await anext(first)
-        second = asyncio.ensure_future(anext(limited.stream(request)))
+        assert [await anext(first) for _ in range(3)] == [Queued(), Sending(), TextDelta("hi")]
+        other = limited.stream(request)
+        assert await anext(other) == Queued()
+        second = asyncio.ensure_future(anext(other))
         await settle()
         assert (llm.open, second.done()) == (1, False)
     await settle()
-    assert await second == TextDelta("hi")
+    assert await second == Sending()
+    assert await anext(other) == TextDelta("hi")
     assert limited.default_model == "scripted"
     assert await limited.generation("gen-1") is None
     await limited.aclose()

@@ -6,11 +6,12 @@ from decimal import Decimal
 
 import pytest
 
-from actors.core.errors import ModelRefused, ModelUnavailable
+from actors.core.errors import InvalidInput, ModelRefused, ModelUnavailable
 from actors.core.messages import AssistantMessage, Usage, UserMessage
 from actors.llm.base import Began, ModelRequest, Resending, Retrying
 from actors.llm.breakers import BreakerPolicy, Breakers, State
 from actors.llm.chat_request import OPENROUTER_DIALECT, MaxPrice
+from actors.llm.preferences import Preferences
 from actors.testing import Reply, ScriptedModelApp, StreamingASGITransport
 
 BUSY = {"error": {"message": "busy", "code": 503}}
@@ -221,3 +222,42 @@ async def test_records_that_cannot_be_read(gateway, upstream):
     upstream.json(500, {"error": {"message": "no", "code": 500}})
     with pytest.raises(ModelUnavailable, match="the record cannot be read"):
         await gateway().generation("gen-1")
+
+
+# What an operator wishes ------------------------------------------------------------------------------
+
+
+async def test_a_gateway_is_told_who_may_see_prompts(gateway, ask, upstream, whole):
+    wished = Preferences("low", only=("x", "y"), order=("y",), no_collection=True, no_retention=True)
+    upstream.stream(*whole)
+    await ask(gateway(preferences=wished, max_price=MaxPrice(prompt_usd=Decimal(2))), REQUEST)
+    sent = upstream.sent()
+    assert sent["reasoning"] == {"effort": "low"}
+    assert sent["provider"] == {
+        "only": ["x", "y"],
+        "order": ["y"],
+        "data_collection": "deny",
+        "zdr": True,
+        "max_price": {"prompt": 2},
+    }
+
+
+async def test_elsewhere_only_the_effort_is_said(make_client, ask, upstream, whole):
+    upstream.stream(*whole)
+    await ask(make_client(preferences=Preferences("high")), REQUEST)
+    assert upstream.sent()["reasoning_effort"] == "high"
+    assert {"provider", "reasoning"}.isdisjoint(upstream.sent())
+
+
+@pytest.mark.parametrize(
+    "unheard",
+    [
+        Preferences(only=("x",)),
+        Preferences(order=("x",)),
+        Preferences(no_collection=True),
+        Preferences(no_retention=True),
+    ],
+)
+async def test_a_wish_that_would_not_be_heard_is_an_error(make_client, unheard):
+    with pytest.raises(InvalidInput, match="GREENROOM_LLM_DIALECT=openrouter"):
+        make_client(preferences=unheard)

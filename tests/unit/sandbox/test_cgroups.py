@@ -66,8 +66,10 @@ def test_version_2_as_an_ordinary_user(unified):
     assert group.entrances == (folder / "cgroup.procs",)
     # `memory.swap.max` is there in the kernel's folders only; the two of our own processes are added to pids.
     assert written(folder) == {"memory.max": str(1 << 28), "pids.max": "66"}
+    (folder / "cpu.max.burst").write_text("0\n")  # the kernel's, since 5.14
     group.limit_cpu()
     assert written(folder)["cpu.max"] == "50000 100000"
+    assert written(folder)["cpu.max.burst"] == "50000"
 
 
 def test_version_2_as_root_uses_the_top(unified):

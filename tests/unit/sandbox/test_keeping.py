@@ -11,6 +11,7 @@ from actors.sandbox.host import SandboxHost
 from actors.sandbox.keeping import KeptWorkspaces
 from actors.security.cipher import ClearText
 from actors.security.sealed_snapshots import SealedSnapshots
+from actors.security.sealing import AesGcm
 from actors.store.obstore_objects import open_objects
 from actors.testing.clock import FakeClock
 
@@ -43,8 +44,9 @@ async def machine(backend, clock, store):
     """Make a host; all of them share the store and the backend."""
     made = []
 
-    def make(*, max_bytes=1000, **spec):
-        keeping = KeptWorkspaces(SealedSnapshots(store, ClearText(), clock=clock), max_bytes=max_bytes, clock=clock)
+    def make(*, max_bytes=1000, cipher=None, **spec):
+        snapshots = SealedSnapshots(store, cipher or ClearText(), clock=clock)
+        keeping = KeptWorkspaces(snapshots, max_bytes=max_bytes, clock=clock)
         options = {"warm": 0, "idle_s": 100, "freeze_s": 0, "max_leased": 2, "wait_s": 0, **spec}
         host = SandboxHost(backend, SandboxSpec(**options), backend.capability, clock=clock, keeping=keeping)
         host.start()
@@ -185,6 +187,17 @@ async def test_while_the_store_is_away_nobody_gets_an_empty_workspace_in_its_pla
     assert all(sandbox.destroyed for sandbox in backend.made)
     store.away = False
     assert (await host.read("a", "f", max_bytes=9)).data == b"kept"
+
+
+async def test_a_machine_without_the_key_loses_nothing_that_was_kept(machine, backend, store, idle):
+    old, new = bytes(32), bytes([1] * 32)
+    with_key = machine(cipher=AesGcm((old,)))
+    await with_key.write("a", "f", b"kept")
+    await idle(with_key, backend.made[0])
+    for cipher in (AesGcm((new,)), ClearText()):
+        with pytest.raises(SandboxUnavailable, match="GREENROOM_OBJECT_KEYS_PATH"):
+            await machine(cipher=cipher).read("a", "f", max_bytes=9)
+    assert (await machine(cipher=AesGcm((new, old))).read("a", "f", max_bytes=9)).data == b"kept"
 
 
 async def test_a_place_that_others_wait_for_is_not_held_for_a_store_that_is_away(machine, backend, store, clock, until):

@@ -30,3 +30,23 @@ async def test_a_user_without_money_gets_402_and_the_message_is_not_taken(make_e
     assert (body["limit_micros"], body["spent_micros"], body["reserved_micros"]) == (1000, 1000, 0)
     assert body["resets_at"].endswith("T00:00:00.000000Z")
     assert len(llm.requests) == 1
+
+
+async def test_the_key_of_a_request_and_the_organisation_are_charged_with_its_turn(make_edge):
+    def budgets(database):
+        return Budgets(SqlLedger(database), UserLimits(), clock=SystemClock(), hold_s=600)
+
+    llm = Priced([says("dear", cost_usd=Decimal("0.001"))])
+    edge = await make_edge(llm, budgets=budgets, completion_max_tokens=300, budget_org="acme")
+    answer = await edge.http.post("/api/v1/chat", json={"message": "hello"})
+    assert answer.status_code == 200, answer.text
+    (accepted,) = [
+        event
+        for event in (await edge.http.get(f"/api/v1/sessions/{answer.json()['session_id']}/events")).json()["data"]
+        if event["type"] == "message.accepted"
+    ]
+    assert accepted["org_id"] == "acme"
+    now = SystemClock().now()
+    buckets = [f"key:{accepted['key_id']}:m:{now:%Y-%m}", f"org:acme:m:{now:%Y-%m}"]
+    found = await SqlLedger(edge.database).balances(buckets)
+    assert [found[name].spent for name in buckets] == [1000, 1000]

@@ -9,7 +9,10 @@ from actors.sandbox.base import ExecResult
 from actors.testing import ScriptedLLM, calls, says
 from actors.testing.sandboxes import FakeSandboxes
 
-COUNTED = ExecResult("nonzero", 3, "one\ntwo\n", truncated=True, wall_s=0.12345)
+COUNTED = ExecResult(
+    "nonzero", 3, "one\ntwo\n", truncated=True, wall_s=0.12345, output_bytes=9, cpu_s=0.05678, peak_memory_bytes=1234
+)
+TAKEN = {"wall_s": 0.123, "output_bytes": 9, "cpu_s": 0.057, "peak_memory_bytes": 1234, "variables": None}
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ async def test_a_command_is_answered_with_how_it_ended(edge, session, sandboxes)
         "exit_code": 3,
         "output": "one\ntwo\n",
         "truncated": True,
-        "wall_s": 0.123,
+        **TAKEN,
     }
     assert [(run.session_id, run.kind, run.source, run.timeout_s) for run in sandboxes.runs] == [
         ("sess_1", "shell", "wc -l x", 5)
@@ -52,6 +55,16 @@ async def test_a_program_is_run_for_as_long_as_the_server_lets_it(edge, session,
     assert response.json()["output"] == "42\n"
     (run,) = sandboxes.runs
     assert (run.kind, run.timeout_s) == ("python", edge.services.settings.sandbox_command_s)
+
+
+async def test_a_program_may_keep_its_variables(make_edge):
+    sandboxes = FakeSandboxes({"x = 1": ExecResult("ok", 0, "", variables="new")})
+    edge = await make_edge(sandboxes=sandboxes)
+    await edge.http.post("/api/v1/sessions", json={"id": "s"})
+    answer = (await edge.http.post("/api/v1/sessions/s/exec", json={"python": "x = 1", "keep": True})).json()
+
+    assert (answer["variables"], answer["cpu_s"], answer["peak_memory_bytes"]) == ("new", None, None)
+    assert [run.keep for run in sandboxes.runs] == [True]
 
 
 async def test_the_session_is_not_woken_and_hears_nothing_of_it(edge, session):
@@ -93,6 +106,7 @@ async def test_what_the_policy_refuses_is_an_answer_and_is_not_run(make_edge, sa
         {},
         {"command": "ls", "python": "1"},
         {"command": ""},
+        {"command": "ls", "keep": True},
         {"command": "ls", "timeout_s": 0},
         {"command": "ls", "timeout_s": 301},
         {"command": "ls", "cwd": "/"},
@@ -153,7 +167,7 @@ async def test_output_comes_in_frames_and_the_result_last(edge, session, parse, 
         "exit_code": 3,
         "output": "one\ntwo\n",
         "truncated": True,
-        "wall_s": 0.123,
+        **TAKEN,
     }
 
 

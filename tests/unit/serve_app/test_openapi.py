@@ -201,9 +201,11 @@ async def test_models_are_listed_as_they_are(edge):
                 "context_length": 100_000,
                 "prompt_usd": None,
                 "completion_usd": None,
+                "price_source": None,
             }
         ],
         "default": "scripted",
+        "listed_at": None,
     }
 
 
