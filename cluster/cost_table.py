@@ -19,8 +19,8 @@ def show(console: Console, report: Report) -> None:
     span, total = report.span, report.costs.total
     who = "all users" if report.asked.user_id is None else report.asked.user_id
     console.print(f"[bold]Costs of {escape(who)}[/], {span.begin:%Y-%m-%d} to before {span.end:%Y-%m-%d} (UTC)")
-    if not total.calls:
-        console.print("No model was called in this time.", style="dim")
+    if total == Sums():
+        console.print("Nothing was used in this time.", style="dim")
         return
     console.print(f"{_total(total)}\n", highlight=False)
     console.print(_tools(report) if report.tools is not None else _groups(report))
@@ -82,12 +82,12 @@ def _tools(report: Report) -> Table:
 
 def _chart(slices: tuple[Slice, ...], period: str) -> Table:
     """A bar for each period, up to the longest; those before the first call are left out."""
-    first = next(at for at, one in enumerate(slices) if one.sums.calls)
+    first = next(at for at, one in enumerate(slices) if one.sums != Sums())
     most = max(one.sums.micros for one in slices)
     chart = Table(box=None, pad_edge=False, show_header=False)
     form = "%Y-%m" if period == "monthly" else "%Y-%m-%d"
     for one in slices[first:]:
-        said = cost_text(one.sums) if one.sums.calls else ""
+        said = cost_text(one.sums) if one.sums != Sums() else ""
         chart.add_row(one.begin.strftime(form), f"[green]{bar(one.sums.micros, most, _BAR)}[/]", said)
     return chart
 

@@ -20,7 +20,7 @@ OTHERS = "(others)"
 """What the groups are called that are not told by name."""
 
 _MODEL_COLUMNS = (
-    *("calls", "unknown_calls", "running_calls", "cost_micros", "cost_usd", "held_micros"),
+    *("calls", "other_uses", "unknown_calls", "running_calls", "cost_micros", "cost_usd", "held_micros"),
     *("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"),
 )
 _TOOL_COLUMNS = ("calls", "failed", "unknown", "wall_ms", "output_chars", "prompt_tokens_estimate")
@@ -51,7 +51,7 @@ def _model_rows(report: Report) -> list[tuple[Any, ...]]:
     return [
         (
             *(one.begin, one.end, OTHERS if group.key is None else group.key),
-            *(group.sums.calls, group.sums.unknown, group.sums.running, group.sums.micros),
+            *(group.sums.calls, group.sums.uses, group.sums.unknown, group.sums.running, group.sums.micros),
             *((Decimal(group.sums.micros) / MICROS_PER_USD).quantize(Decimal("0.000001")), group.sums.held),
             *(group.sums.usage.prompt_tokens, group.sums.usage.completion_tokens),
             *(group.sums.usage.cached_tokens, group.sums.usage.reasoning_tokens),

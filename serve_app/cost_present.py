@@ -88,9 +88,10 @@ def _sums(sums: Sums) -> SumsOut:
     return SumsOut(
         cost=_cost(sums.micros, known=sums.unknown == 0),
         calls=sums.calls,
+        other_uses=sums.uses,
         unknown_calls=sums.unknown,
         running_calls=sums.running,
-        known_share=_share(sums.calls - sums.unknown, sums.calls),
+        known_share=_share(sums.calls + sums.uses - sums.unknown, sums.calls + sums.uses),
         held_micros=sums.held,
         usage=present.usage(sums.usage),
     )

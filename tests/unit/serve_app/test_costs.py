@@ -18,7 +18,7 @@ from actors.llm.base import ModelInfo
 from actors.testing import ScriptedLLM, calls, says
 
 PER_TOKEN = Decimal("0.000001")
-DEAR = ModelInfo("scripted", "Large", 100_000, PER_TOKEN, 4 * PER_TOKEN, PER_TOKEN / 10)
+DEAR = ModelInfo("scripted", "Large", 100_000, PER_TOKEN, 4 * PER_TOKEN, cache_read_usd=PER_TOKEN / 10)
 CHEAP = ModelInfo("small", "Small", 100_000, PER_TOKEN / 10, PER_TOKEN / 5)
 
 
@@ -77,7 +77,7 @@ async def test_a_turn_is_in_the_report_and_in_the_budget(priced):
         }
     ]
     by_window = {budget["window"]: budget for budget in found["budgets"]}
-    assert list(by_window) == ["hour", "day", "month"]
+    assert list(by_window) == ["hour", "day", "month", "total"]
     hour = by_window["hour"]
     assert (hour["spent_micros"], hour["limit_micros"], hour["left_micros"]) == (1000, 5_000_000, 4_999_000)
     assert (by_window["day"]["limit_micros"], by_window["day"]["left_micros"]) == (None, None)
@@ -245,6 +245,7 @@ async def test_what_does_not_fit_names_a_model_that_would(make_edge):
         "hour": False,
         "day": True,
         "month": True,
+        "total": True,
     }
     assert estimate["alternative"]["model"] == "small"
     assert estimate["alternative"]["worst_case"]["micros"] <= 15_000
