@@ -70,11 +70,16 @@ def _groups(report: Report) -> Table:
 
 def _tools(report: Report) -> Table:
     assert report.tools is not None
-    table = _table("tool", "calls", "failed", "unknown", "seconds", "characters out", "later prompt tokens (estimate)")
+    assert report.paid is not None
+    paid = {group.key: group.sums for group in report.paid.groups}
+    table = _table(
+        "tool", "cost", "calls", "failed", "unknown", "seconds", "characters out", "later prompt tokens (estimate)"
+    )
     for use in report.tools.tools:
         counts = (f"{count:,}" for count in (use.calls, use.failed, use.lost))
         seconds = f"{use.wall_ms / 1000:,.1f}"
-        table.add_row(escape(use.name), *counts, seconds, f"{use.output_chars:,}", f"{use.prompt_tokens:,}")
+        cost = cost_text(paid.get(use.name, Sums()))
+        table.add_row(escape(use.name), cost, *counts, seconds, f"{use.output_chars:,}", f"{use.prompt_tokens:,}")
     if report.tools.cut:
         table.caption = "There were more calls than are looked at: these figures are too low."
     return table

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from actors.agent.cost_reports import ReportBy
 from actors.ledger.base import Flag, Window
+from actors.ledger.costs import GroupBy
 from actors.ledger.periods import Period
 
 from .schemas import CostOut, UsageOut
@@ -25,7 +25,7 @@ class SumsOut(BaseModel):
 
 
 class ToolUseOut(BaseModel):
-    """How a tool was used. Tools have no price: their output costs as part of later prompts."""
+    """How a tool was used. Free or not, its output costs as part of later prompts."""
 
     failed: int
     unknown: int = Field(description="Calls whose outcome nobody knows.")
@@ -83,7 +83,7 @@ class AdviceOut(BaseModel):
 class CostReportOut(BaseModel):
     object: Literal["cost_report"] = "cost_report"
     period: Period
-    group_by: ReportBy
+    group_by: GroupBy
     everyone: bool = Field(description="Over all users; else over the caller's own rows.")
     tz: Literal["UTC"] = "UTC"
     start: str = Field(description="Times are widened to whole periods.")

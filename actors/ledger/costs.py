@@ -13,7 +13,8 @@ from .periods import Span
 from .sums import Costs, Group, Sums, sliced, with_others
 from .tables import HOLDS
 
-GroupBy: TypeAlias = Literal["user", "model", "session"]
+GroupBy: TypeAlias = Literal["user", "model", "session", "tool"]
+"""By `tool` only what is no model is counted: tools by name, sandboxes by what ran in them, embeddings."""
 
 _IS_MODEL = ATTEMPTS.c.kind == "model"
 
@@ -30,6 +31,7 @@ _KEYS: dict[GroupBy, sa.ColumnElement[Any]] = {
     "user": ATTEMPTS.c.user_id,
     "model": _MODEL,
     "session": ATTEMPTS.c.session_id,
+    "tool": ATTEMPTS.c.name,
 }
 
 _DAY = 86_400_000_000
@@ -77,7 +79,7 @@ class CostBook:
 
         Raises `StoreUnavailable`.
         """
-        return await self._database.read(lambda c: _report(c, span, _KEYS[by], user_id, limit))
+        return await self._database.read(lambda c: _report(c, span, by, user_id, limit))
 
 
 def attempts_in(span: Span, user_id: str | None) -> sa.ColumnElement[bool]:
@@ -92,9 +94,11 @@ def as_of_one_moment(connection: Connection) -> None:
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
-def _report(connection: Connection, span: Span, key: Any, user_id: str | None, limit: int) -> Costs:
+def _report(connection: Connection, span: Span, by: GroupBy, user_id: str | None, limit: int) -> Costs:
     as_of_one_moment(connection)
-    chosen = attempts_in(span, user_id)
+    key, chosen = _KEYS[by], attempts_in(span, user_id)
+    if by == "tool":
+        chosen = sa.and_(chosen, ATTEMPTS.c.kind != "model")
     total = _sums(connection.execute(sa.select(*_SUMS).select_from(_WITH_HOLDS).where(chosen)).one())
     dearest = (
         sa.select(key.label("report_key"), *_SUMS)

@@ -150,8 +150,9 @@ function groups(id, caption, head, report, link) {
 }
 
 function showTools({ data, truncated }) {
-  const rows = data.map(({ group, calls, share, tool }) => [
+  const rows = data.map(({ group, cost, calls, share, tool }) => [
     group,
+    usd(cost.micros, cost.known),
     count(calls),
     count(tool.failed + tool.unknown),
     seconds(tool.wall_s),
@@ -159,7 +160,7 @@ function showTools({ data, truncated }) {
     count(tool.prompt_tokens_estimate),
     shareCell(share),
   ]);
-  const heads = ["Tool", "Calls", "Failed", "Time", "Characters out", "Later prompt tokens*", "Of all prompts*"];
+  const heads = ["Tool", "Cost", "Calls", "Failed", "Time", "Characters out", "Later prompt tokens*", "Of all prompts*"];
   $("by-tool").replaceChildren(...(rows.length ? [table("Use of tools", heads, rows)] : []));
   setText($("cut"), truncated ? "There were more calls than are looked at: these figures are too low." : "");
 }

@@ -139,12 +139,14 @@ async def test_what_makes_no_report_is_refused(edge, problem_of):
 
 async def test_tools_are_counted_with_what_their_output_costs_later(make_edge):
     script = [calls(("list_files", {})), says("one"), calls(("list_files", {"path": "nowhere"})), says("two")]
-    edge = await make_edge(ScriptedLLM(script))
+    edge = await make_edge(ScriptedLLM(script), budget_tool_micros={"list_files": 7})
     session = (await edge.say("first"))["session_id"]
     second = await edge.say("second", session_id=session)
     found = await costs(edge, group_by="tool")
     (row,) = found["data"]
-    assert (row["group"], row["calls"]) == ("list_files", 2)
+    assert (row["group"], row["calls"], row["cost"]["micros"]) == ("list_files", 2, 14)
+    assert found["series"][-1]["groups"][0]["micros"] == 14
+    assert found["totals"]["cost"]["micros"] == 14 + 4 * 10
     events = [event for event in await edge.events(session) if event["type"] == "tool.completed"]
     assert row["tool"]["output_chars"] == sum(len(event["content"]) for event in events)
     # The first output is in the prompts of three later calls, the second one in that of one.
