@@ -26,7 +26,7 @@ LABEL org.opencontainers.image.title="Greenroom" \
 RUN echo 'PATH=/opt/greenroom/bin:$PATH' > /etc/profile.d/greenroom.sh \
  && groupadd --gid 1000 greenroom \
  && useradd --uid 1000 --gid 1000 --home-dir /home/greenroom --create-home --shell /usr/sbin/nologin greenroom \
- && install --directory --owner=greenroom --group=greenroom --mode=0700 /var/lib/greenroom
+ && install --directory --owner=greenroom --group=greenroom --mode=0700 /var/lib/greenroom /var/lib/greenroom/objects
 COPY --from=build /opt/greenroom /opt/greenroom
 # What every Ray process starts with, as cluster/environment.py has it (a test compares them). The token that Ray asks
 # for is not here: RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH is given when it is run, and without it no Ray process starts.

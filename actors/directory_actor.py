@@ -17,9 +17,11 @@ from .ray_fleet import RayFleet, SandboxFleet
 from .register import Register
 from .wiring.alerts import open_alert_rounds
 from .wiring.ledger import open_reaper, open_truths
+from .wiring.reconciliation import open_reconciliation
 from .wiring.store import open_journal
 
 TEND_S = 1.0
+RECONCILE_S = 3600.0
 
 
 @ray.remote
@@ -61,7 +63,9 @@ class DirectoryActor:
             "late costs": truths.round,
             **await self._stack.enter_async_context(open_alert_rounds(settings, clock)),
         }
+        reconciliation = await self._stack.enter_async_context(open_reconciliation(settings, clock))
         self._tending = [
+            asyncio.create_task(repeat(reconciliation.round, lambda: clock.sleep(RECONCILE_S), name="reconciliation")),
             asyncio.create_task(repeat(directory.rescue, lambda: directory.rest(TEND_S), name="rescue")),
             *(asyncio.create_task(repeat(one, lambda: clock.sleep(TEND_S), name=name)) for name, one in rounds.items()),
         ]

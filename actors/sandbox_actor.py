@@ -13,7 +13,7 @@ from .core import telemetry
 from .core.errors import SandboxUnavailable
 from .core.opened import Opened
 from .core.settings import Settings
-from .sandbox.base import CopyResult, ExecResult, FileInfo, FileSlice, FileStat, LeasedSandboxes, SandboxStatus
+from .sandbox.base import CopyResult, ExecResult, FileSlice, FileStat, LeasedSandboxes, Listing, SandboxStatus
 from .sandbox.fence import Fence, bound
 from .wiring.sandbox import open_sandboxes
 
@@ -100,7 +100,7 @@ class SandboxActor:
         with bound(fence):
             await sandboxes.write(session_id, path, data)
 
-    async def list(self, session_id: str, path: str, *, max_entries: int, fence: Fence) -> tuple[FileInfo, ...]:
+    async def list(self, session_id: str, path: str, *, max_entries: int, fence: Fence) -> Listing:
         sandboxes = await self._sandboxes.get()
         with bound(fence):
             return await sandboxes.list(session_id, path, max_entries=max_entries)

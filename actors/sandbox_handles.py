@@ -14,7 +14,7 @@ import ray
 from .core.errors import GreenroomError, LeaseEnded, SandboxLost, SandboxUnavailable
 from .ray_errors import UNMET, ActorGone, translated
 from .register import SANDBOX_PREFIX, HeadAway, Register
-from .sandbox.base import CopyResult, ExecResult, FileInfo, FileSlice, FileStat, OnOutput, SandboxStatus
+from .sandbox.base import CopyResult, ExecResult, FileSlice, FileStat, Listing, OnOutput, SandboxStatus
 from .sandbox.fence import Fence, current
 
 CALL_S = 30.0
@@ -86,7 +86,7 @@ class RemoteSandboxes:
     async def write(self, session_id: str, path: str, data: bytes) -> None:
         await self._call(session_id, "write", path, data)
 
-    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
+    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> Listing:
         return await self._call(session_id, "list", path, max_entries=max_entries)
 
     async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None:

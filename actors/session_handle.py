@@ -12,7 +12,7 @@ from .core.errors import InvalidInput, UnavailableError
 from .core.events import TERMINAL, Event, Preview
 from .core.ids import NewId
 from .handles import RemoteSessions
-from .sandbox.base import ExecResult, FileInfo, OnOutput, Sandboxes
+from .sandbox.base import ExecResult, Listing, OnOutput, Sandboxes
 from .wiring.workspaces import WorkspacesOnDemand
 
 POLL_S = 10.0
@@ -101,8 +101,11 @@ class SessionHandle:
                 return await sandboxes.shell(self.id, command, timeout_s=timeout_s, on_output=on_output)
             return await sandboxes.python(self.id, python or "", timeout_s=timeout_s, on_output=on_output, keep=keep)
 
-    async def files(self, path: str = ".", *, limit: int = 1000) -> tuple[FileInfo, ...]:
-        """Files and folders below `path`, `limit` at most. Raises `WorkspaceError`, as do the next three."""
+    async def files(self, path: str = ".", *, limit: int = 1000) -> Listing:
+        """Files and folders below `path`, `limit` at most; `cut` where more do not fit.
+
+        Raises `WorkspaceError`, as do the next three.
+        """
         async with self._workspace() as sandboxes:
             return await sandboxes.list(self.id, path, max_entries=limit)
 

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from . import costs_cli, workspace_cli
+from .budget_cli import budget
 from .model_server import model_server
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ sandbox = typer.Typer(help="Make ready and try out what tool code runs in.", no_
 app.add_typer(sandbox, name="sandbox")
 app.command("exec")(workspace_cli.execute)
 app.add_typer(workspace_cli.files, name="files")
+app.add_typer(budget, name="budget")
 app.command("costs")(costs_cli.costs)
 app.command("model-server")(model_server)
 

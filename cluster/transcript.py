@@ -42,6 +42,10 @@ class Transcript:
                 self._tool_end(item)
             case "turn.recovering":
                 self.note("the process that ran this turn is gone; another one goes on")
+            case "budget.reached":
+                self.note(_reached(item.data))
+            case "model.replaced":
+                self.note(f"the budget is paused for expensive models: {item.data['model']} is asked instead")
             case "turn.completed" | "turn.failed" | "turn.cancelled":
                 self._end(item)
             case _:
@@ -113,6 +117,15 @@ class Transcript:
         if self._line_open:
             self._out.print()
             self._line_open = False
+
+
+def _reached(data: dict[str, Any]) -> str:
+    spent, window = format_usd(data["spent_micros"]), data["window"]
+    follows = {
+        "critical": "; what is expensive is refused until the window ends",
+        "emergency": "; the account is suspended until an operator lifts that",
+    }.get(data["severity"], "")
+    return f"budget: {spent} spent this {window}, past {format_usd(data['threshold_micros'])}{follows}"
 
 
 def _described(call: dict[str, Any]) -> tuple[str, str]:

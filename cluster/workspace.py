@@ -130,7 +130,7 @@ def list_files(door: Door, session_id: str, path: str) -> int:
         name = "".join(letter if letter.isprintable() else "\ufffd" for letter in entry["path"])
         sys.stdout.write(f"{size:>15}  {name}{'/' if entry['type'] == 'folder' else ''}\n")
     if listed["truncated"]:
-        sys.stderr.write(f"There are more than {LISTED_MAX:,}: name a folder.\n")
+        sys.stderr.write(f"These {len(listed['data']):,} are not all: name a folder.\n")
     return OK
 
 

@@ -59,7 +59,7 @@ def list_files(
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """List files and folders with their sizes, and all that is below. Says when there are more than 1,000."""
+    """List files and folders with their sizes, and all that is below. Says when that is not all."""
     from . import workspace  # noqa: PLC0415 - as in cli.py
 
     raise typer.Exit(workspace.list_files(workspace.Door(home, url, key_file), session, path))

@@ -93,7 +93,7 @@ class ToolCalls:
             await self._meters.close(uses, log, turn, None)
             raise
         if result.error == "timeout" and timeout_s < left_s:
-            result = replace(result, content=f"{result.content}\n{_PAUSED.format(timeout_s)}")
+            result = replace(result, content=self._toolbox.fit(f"{result.content}\n{_PAUSED.format(timeout_s)}"))
         seconds = self._clock.monotonic() - started
         log.stage(_outcome(tool.call, result, seconds), turn.id)
         await self._meters.close(uses, log, turn, result)

@@ -192,6 +192,9 @@ class Settings(BaseSettings):
         default={}, description='What a call of a tool costs beside that, by name, e.g. {"web_search": 5000}.'
     )
     budget_embedding_micros: int = Field(default=0, ge=0, description="A text that is embedded, by remember or recall.")
+    budget_drift_usd: Decimal = Field(
+        default=Decimal(1), ge=0, description="Dollars that a day's ledger and the model server's meter may differ by."
+    )
     budget_thresholds: tuple[str, ...] = Field(
         default=("hour:80%:warning", "day:80%:critical", "month:80%:warning", "month:95%:emergency"),
         description="window:sum:severity, by user; the sum a share of the limit (80%) or US dollars (40).",

@@ -109,6 +109,12 @@ MODEL_LIST_READ = Gauge(
 )
 # A gauge by name only, as the deployment guide has it: it never falls within a process.
 COST_DOLLARS = Gauge("agent_cost_spent_dollars", "Known cost of model calls.", ["model", "kind"], registry=REGISTRY)
+COST_DRIFT_DOLLARS = Gauge(
+    "agent_cost_drift_dollars",
+    "What the model server's meter says above our ledger, of this day and this month (UTC).",
+    ["window"],
+    registry=REGISTRY,
+)
 BUDGET_THRESHOLDS = Counter(
     "agent_budget_thresholds_fired_total",
     "Thresholds of budgets that were reached, each once for a user and a window.",

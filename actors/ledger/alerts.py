@@ -51,10 +51,12 @@ class Watch:
         That is where thresholds are other ones than when the money was spent.
         """
         now, made = self._clock.now(), 0
-        for window in {threshold.window for threshold in self._thresholds.all}:
-            for bucket, spent in connection.execute(_spenders(window, now, self._lowest(window))).all():
-                for threshold in self._thresholds.crossed(bucket, 0, spent):
-                    made += self._insert(connection, self._alert(bucket, threshold, spent, None), after_s=0)
+        windows: set[Window] = {threshold.window for threshold in self._thresholds.all}
+        for window in windows:
+            rows: Sequence[Any] = connection.execute(_spenders(window, now, self._lowest(window))).all()
+            for row in rows:
+                for threshold in self._thresholds.crossed(row.name, 0, row.spent):
+                    made += self._insert(connection, self._alert(row.name, threshold, row.spent, None), after_s=0)
         return made
 
     def _lowest(self, window: Window) -> int:

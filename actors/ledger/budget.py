@@ -107,7 +107,7 @@ class Budgets:
         spent = {name: Balance(one.spent, 0, one.flag) for name, one in found.items()}
         verdict = judge(Wanted("", amount, amount, buckets, self._clock.now(), dear), spent)
         for bucket in buckets:
-            if bucket.limit_micros is not None:
+            if bucket.limit_micros is not None and bucket.name.startswith("user:"):
                 left = max(0.0, 1 - spent[bucket.name].spent / bucket.limit_micros)
                 telemetry.BUDGET_REMAINING.labels(window_of(bucket.name)[1]).observe(left)
         if isinstance(verdict, Denied):

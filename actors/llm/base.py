@@ -115,6 +115,14 @@ class GenerationRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyUsage:
+    """What a server says that a credential has spent in this day and this month, UTC; None where it does not say."""
+
+    day_usd: Decimal | None = None
+    month_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A model that can be asked for. Prices are US dollars per token; None is unknown, not free."""
 
@@ -159,4 +167,12 @@ class Generations(Protocol):
 
     async def generation(self, generation_id: str, *, within_s: float = 30.0) -> GenerationRecord | None:
         """The record of an answer, waited for as long as that. None when there is none. Raises `ModelUnavailable`."""
+        ...
+
+
+class KeyMeter(Protocol):
+    """The server meters the credential. An `LLM` behind a gateway is one of these too."""
+
+    async def key_usage(self) -> KeyUsage | None:
+        """None where the server keeps no meter. Raises `ModelUnavailable`."""
         ...

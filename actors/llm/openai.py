@@ -18,7 +18,7 @@ import structlog
 from ..core.clock import Clock, SystemClock
 from ..core.errors import ModelUnavailable
 from .answer import AnswerAssembler
-from .base import Began, GenerationRecord, ModelInfo, ModelRequest, Resending, StreamItem, TextDelta
+from .base import Began, GenerationRecord, KeyUsage, ModelInfo, ModelRequest, Resending, StreamItem, TextDelta
 from .breakers import BreakerOpen, BreakerPolicy, Breakers
 from .call_breakers import CallBreakers, Entered
 from .catalogue import ModelCatalogue
@@ -30,10 +30,11 @@ from .deadlines import DeadlinePassed, StreamDeadline, Timeouts
 from .endpoint import checked_base_url, pseudonymous, request_headers
 from .failures import Cause, UpstreamFailure, as_error, as_refusal, of_transport, retried, wait_for_reset
 from .generations import find_generation
-from .json_values import parse_object
+from .json_values import as_object, parse_object
 from .preferences import Preferences
 from .price_table import Table, no_table
 from .retries import RetryPolicy
+from .usage import read_usd
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -77,6 +78,7 @@ class OpenAIClient:
         self._dialect = dialect or ChatDialect.of(root)
         self._completions_url = httpx.URL(f"{root}/chat/completions")
         self._models_url = httpx.URL(f"{root}/models")
+        self._key_url = httpx.URL(f"{root}/key")
         self._generation_url = httpx.URL(f"{root}/generation")
         self._headers = request_headers(self._api_key, self._dialect)
         self._fallbacks = fallbacks
@@ -146,6 +148,14 @@ class OpenAIClient:
         if not self._dialect.gateway_members:
             return None
         return await find_generation(generation_id, self._fetch_generation, clock=self._clock, within_s=within_s)
+
+    async def key_usage(self) -> KeyUsage | None:
+        """See `KeyMeter`. Servers that are no gateway have none."""
+        body = await self._fetch(self._key_url, "what the API key has used") if self._dialect.gateway_members else None
+        if body is None:
+            return None
+        data = as_object(body.get("data"))
+        return KeyUsage(read_usd(data.get("usage_daily")), read_usd(data.get("usage_monthly")))
 
     def _course(self, request: ModelRequest) -> Course:
         asked = request if request.model else replace(request, model=self._default_model)

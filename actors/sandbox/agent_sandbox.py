@@ -14,6 +14,7 @@ from .base import (
     FileSlice,
     FileStat,
     Limits,
+    Listing,
     OnOutput,
     Variables,
     Verdict,
@@ -24,6 +25,7 @@ from .channel import (
     ChannelClosed,
     Command,
     RequestRefused,
+    parse_cut,
     parse_entries,
     parse_more,
     parse_rooms,
@@ -149,10 +151,11 @@ class AgentSandbox:
                 last = start + _CHUNK_BYTES >= len(data)
                 await self._request("write", path, chunk, first=start == 0, last=last)
 
-    async def list(self, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
-        _, payload = await self._request("list", path, max=max_entries)
-        entries = self._trusted(parse_entries, payload)
-        return tuple(FileInfo(name, size, is_dir) for name, size, is_dir in entries[: max(0, max_entries)])
+    async def list(self, path: str = ".", *, max_entries: int = 1000) -> Listing:
+        header, payload = await self._request("list", path, max=max_entries)
+        entries = self._trusted(parse_entries, payload)[: max(0, max_entries)]
+        cut = self._trusted(parse_cut, header)
+        return Listing((FileInfo(name, size, is_dir) for name, size, is_dir in entries), cut=cut)
 
     async def remove(self, path: str, *, recursive: bool = False) -> None:
         await self._request("remove", path, recursive=recursive)

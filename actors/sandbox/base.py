@@ -6,10 +6,10 @@ assumed from a binary's presence. Without isolation there is no sandbox: callers
 capped on the host's side, and the verdict is the host's, not what the code inside says of itself.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, Self, TypeAlias
 
 
 class Level(StrEnum):
@@ -117,6 +117,17 @@ class FileInfo:
     is_dir: bool = False
 
 
+class Listing(tuple[FileInfo, ...]):
+    """Files and folders. `cut` says that there are more than fit into one answer, however many were asked for."""
+
+    cut: bool
+
+    def __new__(cls, entries: Iterable[FileInfo] = (), *, cut: bool = False) -> Self:
+        listing = super().__new__(cls, entries)
+        listing.cut = cut
+        return listing
+
+
 @dataclass(frozen=True, slots=True)
 class FileSlice:
     """Part of a file: `data` from byte `offset` on, of `size_bytes` in all."""
@@ -192,8 +203,8 @@ class Sandbox(Protocol):
         """Write a file and the folders above it. Raises `WorkspaceError`."""
         ...
 
-    async def list(self, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
-        """Everything below `path`, depth first. Raises `WorkspaceError`."""
+    async def list(self, path: str = ".", *, max_entries: int = 1000) -> Listing:
+        """Everything below `path`, depth first, as far as 3 MiB of names go. Raises `WorkspaceError`."""
         ...
 
     async def remove(self, path: str, *, recursive: bool = False) -> None:
@@ -295,7 +306,7 @@ class Sandboxes(Protocol):
 
     async def write(self, session_id: str, path: str, data: bytes) -> None: ...
 
-    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]: ...
+    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> Listing: ...
 
     async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None: ...
 

@@ -154,6 +154,14 @@ def parse_entries(payload: bytes) -> list[tuple[str, int, bool]]:
         raise ValueError("not a list of entries") from error
 
 
+def parse_cut(header: dict[str, Any]) -> bool:
+    """The answer to `list`: whether it is not all. Raises ValueError where it is not one."""
+    cut: Any = header.get("cut")
+    if not isinstance(cut, bool):
+        raise ValueError("no word on whether that is all")  # noqa: TRY004  as for every other nonsense
+    return cut
+
+
 def parse_stat(frame: Frame) -> tuple[str, str, int]:
     """The answer to `stat`: where the path leads, the kind, the size. Raises ValueError where it is not one."""
     header, payload = frame

@@ -19,10 +19,10 @@ from .base import (
     Capability,
     CopyResult,
     ExecResult,
-    FileInfo,
     FileSlice,
     FileStat,
     Level,
+    Listing,
     OnOutput,
     Sandbox,
     SandboxBackend,
@@ -160,7 +160,7 @@ class SandboxHost:
     async def write(self, session_id: str, path: str, data: bytes) -> None:
         await self._use(session_id, lambda s: s.write(path, data))
 
-    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
+    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> Listing:
         return await self._use(session_id, lambda s: s.list(path, max_entries=max_entries))
 
     async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None:
@@ -174,7 +174,7 @@ class SandboxHost:
         if not await self.holds(source):
             return await self._copy_kept(source, target)
         found = await self.list(source, max_entries=COPIED_ENTRIES + 1)
-        if len(found) > COPIED_ENTRIES:
+        if found.cut or len(found) > COPIED_ENTRIES:
             raise WorkspaceError(f"The workspace has more than {COPIED_ENTRIES:,} files and folders; none was copied.")
         size = 0
         files = [info for info in found if not info.is_dir]

@@ -15,8 +15,10 @@ ENVIRONMENT = {
     "HOME": WORKSPACE,
     "USER": "sandbox",
     "LOGNAME": "sandbox",
+    "SHELL": "/bin/sh",  # which bash would look up otherwise, each time
     "TMPDIR": "/tmp",  # noqa: S108  the sandbox's own
-    "LANG": "C.UTF-8",
+    # Not LANG: then each program would open a dozen files, of which eleven say what C says.
+    "LC_CTYPE": "C.UTF-8",
     "TERM": "dumb",
     "PYTHONUNBUFFERED": "1",
     "PYTHONDONTWRITEBYTECODE": "1",

@@ -24,8 +24,9 @@ from pathlib import Path
 from .base import Missing
 from .inventory import AGENT_FOLDER, Inventory, Item, find_bubblewrap, libraries, take_inventory
 
-_FORMAT = b"1"
+_FORMAT = b"2"
 _COMPILE_S = 120.0
+_INDEX_S = 30.0
 _LOCK_S = 180.0
 _LOCK_POLL_S = 0.05
 _UNUSED_S = 30 * 86400
@@ -144,6 +145,7 @@ def _build(cache: Path, tree: Path, inventory: Inventory, bwrap: Path) -> None:
         (root / "usr/bin" / name).symlink_to(inventory.python_name)
     for name in ("usr/local/bin", "usr/share/git-core/templates"):
         (root / name).mkdir(parents=True)
+    _index_libraries(root)
     _compile(root, inventory)
     _copy_bubblewrap(bwrap, draft / "host")
     _open_to_all(draft)
@@ -179,6 +181,14 @@ def _compile(root: Path, inventory: Inventory) -> None:
         command = [sys.executable, "-I", "-m", "compileall", "-qq", "-j", "0", "-s", str(root), "-p", "/", *folders]
         # Its exit code tells of files that are no valid Python on purpose (templates of lib2to3).
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMPILE_S, check=False)
+
+
+def _index_libraries(root: Path) -> None:
+    """Without an index each program looks for its libraries in a dozen places first. Where none can be made it does."""
+    folders = sorted({f"/{path.parent.relative_to(root)}" for path in root.glob("usr/lib*/**/libc.so.6")})
+    if (ldconfig := shutil.which("ldconfig", path="/usr/sbin:/sbin")) is not None:
+        command = [ldconfig, "-X", "-r", str(root), *folders]
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_INDEX_S, check=False)
 
 
 def _is_valid(compiled: Path, source: Path) -> bool:

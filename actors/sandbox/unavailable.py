@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from ..core.errors import SandboxUnavailable
-from .base import Capability, CopyResult, ExecResult, FileInfo, FileSlice, FileStat, Level, Missing, SandboxStatus
+from .base import Capability, CopyResult, ExecResult, FileSlice, FileStat, Level, Listing, Missing, SandboxStatus
 
 STRONGER = Missing(
     "a stronger backend", "set GREENROOM_SANDBOX to auto, docker or gvisor, or lower GREENROOM_SANDBOX_MIN_LEVEL"
@@ -63,7 +63,7 @@ class UnavailableSandboxes:
     async def write(self, *_args: object, **_options: object) -> None:
         self._refuse()
 
-    async def list(self, *_args: object, **_options: object) -> tuple[FileInfo, ...]:
+    async def list(self, *_args: object, **_options: object) -> Listing:
         self._refuse()
 
     async def remove(self, *_args: object, **_options: object) -> None:

@@ -17,9 +17,9 @@ from ..core.text import mended_json
 from ..sandbox.base import (
     CopyResult,
     ExecResult,
-    FileInfo,
     FileSlice,
     FileStat,
+    Listing,
     OnOutput,
     PolicyRefused,
     Sandboxes,
@@ -207,12 +207,12 @@ class GuardedSandboxes:
         if (await self._sandboxes.stat(session_id, path)).kind != "folder":
             return None
         below = await self._sandboxes.list(session_id, path, max_entries=REMOVED_ENTRIES + 1)
-        if len(below) > REMOVED_ENTRIES:
+        if below.cut or len(below) > REMOVED_ENTRIES:
             raise WorkspaceError(f"{path} holds more than {REMOVED_ENTRIES:,} files and folders; remove parts of it.")
         rules = self._guard.policy.files
         return next((refusal for info in below if (refusal := path_refusal(place(info.path), rules))), None)
 
-    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
+    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> Listing:
         found = await self._sandboxes.stat(session_id, path)
         if refusal := self._path_refusal(path, found):
             await self._refuse("file.list", refusal, {"path": path, "leads_to": found.path})
@@ -221,8 +221,8 @@ class GuardedSandboxes:
         while True:
             listed = await self._sandboxes.list(session_id, path, max_entries=wanted)
             shown = tuple(info for info in listed if path_refusal(place(info.path), rules) is None)
-            if len(listed) < wanted or len(shown) >= max_entries:
-                return shown[:max_entries]
+            if listed.cut or len(listed) < wanted or len(shown) >= max_entries:
+                return Listing(shown[:max_entries], cut=listed.cut)
             wanted *= 2  # what is not shown must not make a listing that was cut look whole
 
     async def holds(self, session_id: str) -> bool:

@@ -32,9 +32,9 @@ from ..memory.base import Memory, MemoryStore, Recollection
 from ..sandbox.base import (
     CopyResult,
     ExecResult,
-    FileInfo,
     FileSlice,
     FileStat,
+    Listing,
     OnOutput,
     Sandboxes,
     SandboxStatus,
@@ -246,7 +246,7 @@ class FaultySandboxes:
     async def write(self, session_id: str, path: str, data: bytes) -> None:
         await self._do("write", session_id, lambda: self._sandboxes.write(session_id, path, data))
 
-    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
+    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> Listing:
         return await self._do(
             "list", session_id, lambda: self._sandboxes.list(session_id, path, max_entries=max_entries)
         )

@@ -1,9 +1,9 @@
 """A scripted model server as an ASGI app: it speaks the OpenAI dialect and says what it was told to say.
 
-POST …/chat/completions, GET …/models, GET …/generation?id= for the record of an answer, GET /_bill for what it
-would have charged, and GET /_tags for answers by tag. Which reply a request gets: a fault that is drawn, else a
-directive in the last user message, else the first rule whose marker that message holds, else the queue of
-replies, else `otherwise`.
+POST …/chat/completions, GET …/models, GET …/generation?id= for the record of an answer, GET …/key for the meter of
+the credential, GET /_bill for what it would have charged, and GET /_tags for answers by tag. Which reply a request
+gets: a fault that is drawn, else a directive in the last user message, else the first rule whose marker that message
+holds, else the queue of replies, else `otherwise`.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class ScriptedModelApp:
         self._clock = clock or SystemClock()
         self._faults = faults
         self._played: Counter[str] = Counter()
-        self.bill = ServerBill()
+        self.bill = ServerBill(self._clock)
         self.requests: list[dict[str, Any]] = []
         self.tags: Counter[str] = Counter()
         self._queue = list(replies)
@@ -87,6 +87,8 @@ class ScriptedModelApp:
             await _send_json(send, 200, _listed(self._models or (MODEL,)))
         elif path.endswith("/generation"):
             await self._show_generation(scope, send)
+        elif path.endswith("/key"):
+            await _send_json(send, 200, {"data": self.bill.key_as_json()})
         elif path == "/_bill":
             await _send_json(send, 200, self.bill.as_json())
         elif path == "/_tags":

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from ..core.clock import Clock, SystemClock
 from .reply import Reply
 
 PROMPT_USD = Decimal("0.000001")
@@ -24,6 +25,8 @@ class Generation:
     prompt_tokens: int
     completion_tokens: int
     misses: int
+    day: str
+    """Of the bill that it is on, UTC."""
     cancelled: bool = False
     running: bool = False
     """It is still being sent: there is no record of it yet."""
@@ -67,6 +70,7 @@ class Generation:
 class ServerBill:
     """What the server was asked and what it would have charged. Prompt tokens are a quarter of the bytes."""
 
+    clock: Clock = field(default_factory=SystemClock)
     calls: int = 0
     answered: int = 0
     disconnects: int = 0
@@ -76,14 +80,16 @@ class ServerBill:
     cost_usd: Decimal = field(default_factory=Decimal)
     generations: dict[str, Generation] = field(default_factory=dict[str, Generation])
     """The newest ones by id."""
+    days: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
+    """The cost of each day, UTC, as 2026-11-30."""
 
     def charge(
         self, id: str, model: str, reply: Reply, *, streamed: bool, prompt_bytes: int, tokens: int
     ) -> Generation:
         """Put an answer on the bill."""
-        made = Generation(
-            id, model, reply, streamed, -(-prompt_bytes // 4), tokens, reply.lookup_misses, running=streamed
-        )
+        prompt_tokens, day = -(-prompt_bytes // 4), self._today()
+        misses = reply.lookup_misses
+        made = Generation(id, model, reply, streamed, prompt_tokens, tokens, misses, day, running=streamed)
         self.generations[id] = made
         for old in list(itertools.islice(self.generations, max(0, len(self.generations) - _MAX_RECORDS))):
             del self.generations[old]
@@ -107,6 +113,22 @@ class ServerBill:
         made.misses -= 1
         return made if made.misses < 0 else None
 
+    def key_as_json(self) -> dict[str, Any]:
+        """The meter of the credential, as `/key` shows it."""
+        today = self._today()
+        month = sum((cost for day, cost in self.days.items() if day[:7] == today[:7]), Decimal(0))
+        return {
+            "label": "scripted",
+            "limit": None,
+            "limit_remaining": None,
+            "usage": self.cost_usd,
+            "usage_daily": self.days.get(today, Decimal(0)),
+            "usage_monthly": month,
+        }
+
+    def _today(self) -> str:
+        return self.clock.now().date().isoformat()
+
     def as_json(self) -> dict[str, Any]:
         return {
             "calls": self.calls,
@@ -121,4 +143,6 @@ class ServerBill:
     def _add(self, made: Generation, sign: int) -> None:
         self.prompt_tokens += sign * made.prompt_tokens
         self.completion_tokens += sign * made.completion_tokens
-        self.cost_usd += sign * (made.cost_usd or 0)
+        cost = sign * (made.cost_usd or Decimal(0))
+        self.cost_usd += cost
+        self.days[made.day] = self.days.get(made.day, Decimal(0)) + cost

@@ -15,6 +15,7 @@ from ..sandbox.base import (
     FileSlice,
     FileStat,
     Level,
+    Listing,
     OnOutput,
     SandboxStatus,
     WorkspaceError,
@@ -38,7 +39,7 @@ class FakeSandboxes:
     `results` answers a command or a program by its exact source; any other ends well with no output.
     One whose source is in `hanging` runs until it is cancelled. With `unavailable` every call raises it.
     `runs` is what was asked for; `started` is set as soon as there was one. `links` says of a path where it leads,
-    `interrupted` which sessions were told to stop what runs.
+    `interrupted` which sessions were told to stop what runs. `listed_max` entries go into one answer.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class FakeSandboxes:
         self.interrupted: list[str] = []
         self.started = asyncio.Event()
         self.links: dict[str, str] = {}
+        self.listed_max = 1_000_000
         self._results = dict(results or {})
         self._hanging = frozenset(hanging)
         self._unavailable = unavailable
@@ -94,7 +96,7 @@ class FakeSandboxes:
             raise WorkspaceError(f"A folder above {path!r} is a file.")
         files[name] = data
 
-    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> tuple[FileInfo, ...]:
+    async def list(self, session_id: str, path: str = ".", *, max_entries: int = 1000) -> Listing:
         files = self._workspace(session_id)
         folders = _folders(files)
         top = _normal(path)
@@ -103,7 +105,8 @@ class FakeSandboxes:
         found = [FileInfo(name, len(data)) for name, data in files.items()]
         found += [FileInfo(name, 0, is_dir=True) for name in folders - {"."}]
         below = [info for info in found if PurePosixPath(top) in PurePosixPath(info.path).parents]
-        return tuple(sorted(below, key=lambda info: PurePosixPath(info.path).parts)[:max_entries])
+        shown = sorted(below, key=lambda info: PurePosixPath(info.path).parts)[: min(max_entries, self.listed_max)]
+        return Listing(shown, cut=len(shown) < min(max_entries, len(below)))
 
     async def remove(self, session_id: str, path: str, *, recursive: bool = False) -> None:
         files = self._workspace(session_id)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..sandbox.base import FileInfo, FileSlice, PolicyRefused, WorkspaceError
+from ..sandbox.base import FileSlice, Listing, PolicyRefused, WorkspaceError
 from .base import Tool, ToolContext, ToolFailed, ToolResult, tool
 from .execution import sandbox_border
 
@@ -122,11 +122,12 @@ def _decoded(part: FileSlice) -> tuple[str, int] | None:
     return None
 
 
-def _listed(found: tuple[FileInfo, ...]) -> ToolResult:
+def _listed(found: Listing) -> ToolResult:
     lines = [f"{file.path}/" if file.is_dir else f"{file.path}  {file.size_bytes:,} bytes" for file in found]
-    more = len(lines) > LISTED_MAX
+    more = found.cut or len(lines) > LISTED_MAX
     if more:
-        lines = [*lines[:LISTED_MAX], f"[More than {LISTED_MAX} entries. List one folder at a time.]"]
+        lines = lines[:LISTED_MAX]
+        lines.append(f"[More than {len(lines)} entries. List one folder at a time.]")
     return ToolResult(
         "\n".join(lines) or "(no files)", data={"entries": min(len(found), LISTED_MAX), "truncated": more}
     )

@@ -7,7 +7,7 @@ from ..core import telemetry
 from ..core.clock import Clock
 from ..core.errors import InvalidInput
 from ..core.settings import Settings, read_secret
-from ..llm.base import LLM, Generations
+from ..llm.base import LLM, Generations, KeyMeter
 from ..llm.breakers import BreakerPolicy, Breakers, Key, State
 from ..llm.chat_request import OPENROUTER_DIALECT, ChatDialect, MaxPrice
 from ..llm.demo import DemoModel
@@ -61,6 +61,19 @@ def keeps_records(settings: Settings) -> bool:
 @asynccontextmanager
 async def open_generations(settings: Settings, clock: Clock) -> AsyncGenerator[Generations | None]:
     """Where answers are looked up; None where nobody keeps records of them."""
+    if not keeps_records(settings):
+        yield None
+        return
+    client = _client(settings, clock, Breakers(BreakerPolicy(), clock=clock))
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+@asynccontextmanager
+async def open_key_meter(settings: Settings, clock: Clock) -> AsyncGenerator[KeyMeter | None]:
+    """The meter of the server that models are asked at; None where there is none."""
     if not keeps_records(settings):
         yield None
         return

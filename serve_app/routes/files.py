@@ -77,7 +77,8 @@ async def list_files(
     async with _opened(services, session_id, principal) as sandboxes:
         with _border(NoSuchFile):
             found = await sandboxes.list(session_id, folder, max_entries=limit + 1)
-    return respond(FileList(data=[present.file(info) for info in found[:limit]], truncated=len(found) > limit))
+    truncated = found.cut or len(found) > limit
+    return respond(FileList(data=[present.file(info) for info in found[:limit]], truncated=truncated))
 
 
 @router.get("/files/{path:file}", response_class=Response, responses=_READ)

@@ -134,8 +134,8 @@ class Agent:
             where, kind, size = files.status(path)
             self._send({"id": request, "kind": kind, "size": size}, os.fsencode(where))
         elif operation == "list":
-            entries = files.listing(path, header["max"])
-            self._send({"id": request}, json.dumps(entries).encode())
+            entries, cut = files.listing(path, header["max"])
+            self._send({"id": request, "cut": cut}, json.dumps(entries).encode())
         elif operation == "remove":
             files.remove(path, recursive=header["recursive"])
             self._send({"id": request})

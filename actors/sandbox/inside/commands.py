@@ -26,7 +26,6 @@ _FIRST_INHERITED_FD = 3
 _LAST_FD = 1 << 20
 _SWEEP_S = 2.0
 _SWEEP_POLL_S = 0.0005
-_SWEEP_LOOKS = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -170,21 +169,23 @@ def _kill_others(spared: int) -> bool:
     """Whether nothing is alive but the agent and `spared`.
 
     What is stopped starts nothing, so what is found alive then is all there is. Two that wake each other all the
-    time can slip through one look: so it takes two that find nothing, and has an end.
+    time can slip through a look, when one ends and leaves another behind between the list and the look at each: that
+    other is new in the next list. So it takes two lists that are the same, and has an end.
     """
     deadline = time.monotonic() + _SWEEP_S
-    looks = 0
+    seen: list[int] | None = None
     while time.monotonic() < deadline:
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGSTOP)
-        others = [pid for pid in _others(spared) if _is_alive(pid)]
-        if not others:
-            looks += 1
-            if looks == _SWEEP_LOOKS:
+        others = _others(spared)
+        alive = [pid for pid in others if _is_alive(pid)]
+        if not alive:
+            if others == seen:
                 return True
+            seen = others
             continue
-        looks = 0
-        for pid in others:
+        seen = None
+        for pid in alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(_SWEEP_POLL_S)  # what was killed is gone in a moment, and nobody tells

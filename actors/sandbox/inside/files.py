@@ -117,8 +117,11 @@ def _temporary_name() -> str:
     return _UPLOAD_NAME + os.urandom(8).hex()
 
 
-def listing(path: str, max_entries: int) -> list[tuple[str, int, bool]]:
-    """Regular files and folders below `path`, depth first: path in the workspace, size, whether a folder."""
+def listing(path: str, max_entries: int) -> "tuple[list[tuple[str, int, bool]], bool]":
+    """Regular files and folders below `path`, depth first: path in the workspace, size, whether a folder.
+
+    And whether there are more than an answer holds, other than for `max_entries`.
+    """
     pending = [_resolve(path)]
     found: list[tuple[str, int, bool]] = []
     size = 0
@@ -139,10 +142,10 @@ def listing(path: str, max_entries: int) -> list[tuple[str, int, bool]]:
             relative = os.path.relpath(os.path.join(folder, name), WORKSPACE)  # noqa: PTH118
             size += _listed_size(relative)
             if len(found) >= max_entries or size > MAX_LIST_BYTES:
-                return found
+                return found, len(found) < max_entries
             found.append((relative, file_size, False))
         pending.extend(os.path.join(folder, name) for name in reversed(folders))  # noqa: PTH118
-    return found
+    return found, bool(pending) and len(found) < max_entries
 
 
 def _listed_size(relative: str) -> int:

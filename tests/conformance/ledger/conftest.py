@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy.event import listen
 
+from actors.ledger.alerts import Watch
 from actors.ledger.base import Bucket, Ledger, Wanted
 from actors.ledger.redis import RedisLedger
 from actors.ledger.sql import SqlLedger
+from actors.ledger.thresholds import Thresholds
 from actors.store.database import Database
 from actors.testing import FakeClock
 from actors.testing.redis_server import RedisServer
@@ -44,6 +46,10 @@ def make_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
         server.stop()
 
 
+THRESHOLDS = ("hour:30%:warning", "hour:60%:critical", "hour:0.000090:emergency")
+"""Of an hour's bucket: 30, 60 and 90 micro-dollars."""
+
+
 class Process:
     """A process's ledger over a database that others share, and the tools to look into it."""
 
@@ -53,7 +59,8 @@ class Process:
         if self.database.is_sqlite:
             # Tests of logic need not wait for the disk.
             listen(self.database.engine, "connect", lambda c, _: c.execute("PRAGMA synchronous=OFF"))
-        self.book = SqlLedger(self.database)
+        self.watch = Watch(Thresholds.of(THRESHOLDS, {"hour": 100}), clock)
+        self.book = SqlLedger(self.database, self.watch)
         self.redis = None if redis_url is None else RedisLedger(redis_url, self.book, clock=clock)
         self.ledger: Ledger = self.redis or self.book
 

@@ -60,7 +60,8 @@ async def test_list_is_depth_first_and_bounded(sandbox):
         ("c/d/e", 2, False),
     ]
     assert await sandbox.list("b") == entries[2:4]
-    assert await sandbox.list(max_entries=3) == entries[:3]
+    fewer = await sandbox.list(max_entries=3)
+    assert (fewer, fewer.cut, entries.cut) == (entries[:3], False, False)
 
 
 @pytest.mark.parametrize(
@@ -279,4 +280,5 @@ for number in range(400):
     assert (await sandbox.python(code, timeout_s=30)).verdict == "ok"
     listed = await sandbox.list(max_entries=10_000)
     assert 100 < len(listed) <= 414
+    assert listed.cut == (len(listed) < 414)
     assert (await sandbox.shell("true", timeout_s=10)).verdict == "ok"

@@ -130,6 +130,7 @@ class World:
         line: Line | None = None,
         sandboxes: FakeSandboxes | None = None,
         budgets: Any = None,
+        react: Any = None,
         **changes: Any,
     ) -> SessionHost:
         host = session_host(
@@ -142,6 +143,7 @@ class World:
             clock=self.clock,
             new_id=self.new_id,
             budgets=budgets,
+            react=react,
         )
         self.hosts.append(host)
         return host

@@ -66,9 +66,18 @@ def test_what_needs_the_stores_has_their_secrets(service):
     assert ALL[service]["volumes"] == ["home:/var/lib/greenroom"]
 
 
-def test_sandboxes_are_given_no_way_to_the_stores():
+def test_sandboxes_are_given_no_way_to_the_stores_but_that_of_workspaces():
     assert ALL["sandbox"]["secrets"] == ["ray_token"]
-    assert "volumes" not in ALL["sandbox"]
+    given = {name for name in ALL["sandbox"]["environment"] if not name.startswith("AWS_")}
+    assert given == {"RAY_AUTH_TOKEN_PATH"}
+
+
+def test_workspaces_outlive_the_container_of_their_sandbox():
+    folder = Settings(home=Path("/var/lib/greenroom")).resolved_object_store_url
+    assert ALL["sandbox"]["volumes"] == [f"workspaces:{folder}"]
+    image = FOLDER.parents[1] / "Dockerfile"
+    assert folder in image.read_text()  # a new volume is its user's only where the image has the folder
+    assert {"GREENROOM_OBJECT_STORE_URL", "GREENROOM_OBJECT_STORE_ENDPOINT"} <= set(ALL["deploy"]["environment"])
 
 
 def test_labels_keep_away_what_would_be_lost_or_lacks_a_secret():

@@ -132,9 +132,22 @@ def test_what_grows_is_what_ray_sees_waiting():
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
 
 
-def test_sandboxes_are_given_no_way_to_the_stores():
-    assert "envFrom" not in container("sandboxes")
-    assert [volume["name"] for volume in RAY_PODS["sandboxes"]["volumes"]] == ["shm"]
+def test_sandboxes_are_given_no_way_to_the_stores_but_that_of_workspaces():
+    assert container("sandboxes")["envFrom"] == [{"secretRef": {"name": "greenroom-objects", "optional": True}}]
+    assert [volume["name"] for volume in RAY_PODS["sandboxes"]["volumes"]] == ["object-keys", "shm"]
+    assert RAY_PODS["sandboxes"]["volumes"][0]["secret"]["secretName"] == "greenroom-object-keys"
+
+
+def test_a_sandboxes_pod_reaches_what_its_settings_name():
+    *_, store = the("NetworkPolicy", "greenroom-sandboxes")["spec"]["egress"]
+    assert store["to"] == [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"greenroom-objects": "allowed"}}}]
+    assert {port["port"] for port in store["ports"]} == {443, 9000}
+    named = (FOLDER / "settings.yaml").read_text()
+    for setting in ("object_store_url", "object_store_endpoint", "object_keys_path"):
+        assert setting in Settings.model_fields
+        assert f"# GREENROOM_{setting.upper()}: " in named
+    (mount,) = [one for one in container("sandboxes")["volumeMounts"] if one["name"] == "object-keys"]
+    assert f"GREENROOM_OBJECT_KEYS_PATH: {mount['mountPath']}/keys" in named
 
 
 def test_labels_keep_away_what_would_be_lost_or_lacks_a_secret():
@@ -181,7 +194,7 @@ def test_the_image_is_of_this_version():
 def test_what_is_referred_to_is_there_or_told_to_be_made():
     made = set(re.findall(r"kubectl create secret generic ([\w-]+)", (FOLDER / "kustomization.yaml").read_text()))
     text = "".join(file.read_text() for file in FILES if file.name != "kustomization.yaml")
-    wanted = set(re.findall(r"secretName: ([\w-]+)|secretRef: \{name: ([\w-]+)\}", text))
+    wanted = set(re.findall(r"secretName: ([\w-]+)|secretRef: \{name: ([\w-]+)[,}]", text))
     names = {name for pair in wanted for name in pair if name} | {"greenroom-redis"}
     assert names == made
     assert not [document for document in DOCUMENTS if document["kind"] == "Secret"]
@@ -194,6 +207,7 @@ def test_policies_select_pods_that_are_there():
     labels += [{"ray.io/cluster": "greenroom", "ray.io/group": name, "ray.io/node-type": "worker"} for name in GROUPS]
     labels += [{"ray.io/cluster": "greenroom", "ray.io/node-type": kind} for kind in ("head", "redis-cleanup")]
     labels += [{"app.kubernetes.io/name": "kuberay-operator"}]
+    labels += [{"greenroom-objects": "allowed"}]  # of whoever has an S3 in the cluster
     policies = [document for document in DOCUMENTS if document["kind"] == "NetworkPolicy"]
     assert len(policies) == 4
     for selector in selectors(policies):

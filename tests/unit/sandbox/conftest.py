@@ -16,6 +16,7 @@ from actors.sandbox.base import (
     FileStat,
     Level,
     Limits,
+    Listing,
     WorkspaceError,
 )
 
@@ -68,7 +69,7 @@ class FakeSandbox:
 
     async def list(self, path=".", *, max_entries=1000):
         self._check()
-        return tuple(FileInfo(name, len(data)) for name, data in self.files.items())
+        return Listing(FileInfo(name, len(data)) for name, data in self.files.items())
 
     def assign(self, session_id):
         assert self.session_id is None

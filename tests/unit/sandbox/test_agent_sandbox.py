@@ -203,7 +203,10 @@ async def test_destroyed_while_running_is_cancelled(sandbox, agent, enclosure):
     assert enclosure.ended == 1
 
 
-@pytest.mark.parametrize(("operation", "reply"), [("read", ({"size": -1}, b"")), ("list", ({}, b"nonsense"))])
+@pytest.mark.parametrize(
+    ("operation", "reply"),
+    [("read", ({"size": -1}, b"")), ("list", ({"cut": False}, b"nonsense")), ("list", ({}, b"[]"))],
+)
 async def test_nonsense_in_an_answer_is_a_lost_sandbox(sandbox, agent, operation, reply):
     agent.replies[operation] = [reply]
     call = {"read": lambda: sandbox.read("f", max_bytes=1), "list": sandbox.list}[operation]
@@ -216,7 +219,7 @@ async def test_nonsense_in_an_answer_is_a_lost_sandbox(sandbox, agent, operation
 async def test_more_than_was_asked_for_is_not_taken(sandbox, agent):
     agent.replies["read"] = [({"size": 100}, b"x" * 100)]
     assert (await sandbox.read("f", max_bytes=10)).data == b"x" * 10
-    agent.replies["list"] = [({}, b'[["a", 1, false], ["b", 1, false]]')]
+    agent.replies["list"] = [({"cut": False}, b'[["a", 1, false], ["b", 1, false]]')]
     assert len(await sandbox.list(max_entries=1)) == 1
 
 

@@ -32,6 +32,48 @@ async def test_a_user_without_money_gets_402_and_the_message_is_not_taken(make_e
     assert len(llm.requests) == 1
 
 
+async def test_a_suspended_user_gets_403_for_what_costs_and_keeps_the_rest(make_edge):
+    made = []
+
+    def budgets(database):
+        made.append(SqlLedger(database))
+        return Budgets(made[0], UserLimits(day=1000), clock=SystemClock(), hold_s=600)
+
+    llm = ScriptedLLM(otherwise=says("free", cost_usd=None))
+    edge = await make_edge(llm, budgets=budgets)
+    session = (await edge.say("hello"))["session_id"]
+    await made[0].flag("user:user_admin:t", "suspended")
+    refused = await edge.http.post("/api/v1/chat", json={"message": "more", "session_id": session})
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (403, "false")
+    body = refused.json()
+    assert (body["code"], body["retryable"], body["scope"]) == ("account_suspended", False, "user")
+    assert "operator" in body["what_to_do"]
+    for path in ("", f"/{session}", f"/{session}/events", f"/{session}/files"):
+        assert (await edge.http.get(f"/api/v1/sessions{path}")).status_code == 200, path
+    assert (await edge.http.delete(f"/api/v1/sessions/{session}")).status_code == 204
+    await made[0].flag("user:user_admin:t", None)
+    assert (await edge.http.post("/api/v1/chat", json={"message": "hello"})).status_code == 200
+    assert len(llm.requests) == 2
+
+
+async def test_a_paused_budget_says_until_when_and_what_to_do(make_edge):
+    made = []
+
+    def budgets(database):
+        made.append(SqlLedger(database))
+        return Budgets(made[0], UserLimits(day=1000), clock=SystemClock(), hold_s=600)
+
+    edge = await make_edge(Priced(), budgets=budgets, budget_expensive_completion_usd=Decimal("0.5"))
+    day = UserLimits(day=1000).scopes("user_admin", "s")[1].bucket(SystemClock().now()).name
+    await made[0].flag(day, "paused")
+    refused = await edge.http.post("/api/v1/chat", json={"message": "hello"})
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (402, "false")
+    body = refused.json()
+    assert (body["flag"], body["window"], body["limit_micros"], body["spent_micros"]) == ("paused", "day", 1000, 0)
+    assert body["resets_at"].endswith("T00:00:00.000000Z")
+    assert "cheaper model" in body["what_to_do"]
+
+
 async def test_the_key_of_a_request_and_the_organisation_are_charged_with_its_turn(make_edge):
     def budgets(database):
         return Budgets(SqlLedger(database), UserLimits(), clock=SystemClock(), hold_s=600)

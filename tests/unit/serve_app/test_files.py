@@ -336,6 +336,24 @@ async def test_what_the_policy_refuses_is_403_and_kept_aside(edge, at, problem_o
     assert kept.read_bytes() == b"SECRET=1"
 
 
+@pytest.mark.parametrize("hidden", [".env", "c"])
+async def test_a_listing_that_does_not_fit_says_so_whatever_was_asked_for(edge, at, sandboxes, hidden):
+    for name in ("a", "b", hidden):
+        await sandboxes.write("s", name, b"")
+    sandboxes.listed_max = 2
+    listed = (await edge.http.get("/api/v1/sessions/s/files", params={"limit": 1000})).json()
+    assert ({entry["path"] for entry in listed["data"]} <= {"a", "b"}, listed["truncated"]) == (True, True)
+
+
+async def test_what_is_not_seen_whole_is_not_removed(edge, at, sandboxes, problem_of):
+    """The part that the policy does not see may hold what must not go."""
+    for name in ("a/a", "a/b", "a/c.env", "a/z"):
+        await sandboxes.write("s", name, b"")
+    sandboxes.listed_max = 2
+    problem_of(await edge.http.delete(at("a?recursive=true")), 409, "workspace_conflict")
+    assert (await sandboxes.stat("s", "a/z")).kind == "file"
+
+
 async def test_what_the_policy_hides_is_neither_read_nor_listed_nor_removed(edge, at, sandboxes, problem_of):
     await sandboxes.write("s", "a/.env", b"SECRET=1")
     await sandboxes.write("s", "a/seen", b"x")

@@ -122,6 +122,15 @@ async def test_files_are_listed_with_their_sizes(context):
     assert (await LIST.run(context, '{"path": "a"}')).content == "a/c.txt  1 bytes"
 
 
+async def test_a_list_that_does_not_fit_says_that_it_is_not_whole(context):
+    for name in ("a", "b", "c"):
+        await context.sandboxes.write("sess_1", name, b"")
+    context.sandboxes.listed_max = 2
+    listed = await LIST.run(context, "{}")
+    assert listed.content.endswith("[More than 2 entries. List one folder at a time.]")
+    assert listed.data == {"entries": 2, "truncated": True}
+
+
 async def test_a_long_list_says_that_it_is_not_whole(context):
     for number in range(LISTED_MAX + 1):
         await context.sandboxes.write("sess_1", f"{number:04}", b"")
