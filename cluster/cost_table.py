@@ -19,8 +19,8 @@ def show(console: Console, report: Report) -> None:
     span, total = report.span, report.costs.total
     who = "all users" if report.asked.user_id is None else report.asked.user_id
     console.print(f"[bold]Costs of {escape(who)}[/], {span.begin:%Y-%m-%d} to before {span.end:%Y-%m-%d} (UTC)")
-    if not total.calls:
-        console.print("No model was called in this time.", style="dim")
+    if total == Sums():
+        console.print("Nothing was used in this time.", style="dim")
         return
     console.print(f"{_total(total)}\n", highlight=False)
     console.print(_tools(report) if report.tools is not None else _groups(report))
@@ -70,11 +70,16 @@ def _groups(report: Report) -> Table:
 
 def _tools(report: Report) -> Table:
     assert report.tools is not None
-    table = _table("tool", "calls", "failed", "unknown", "seconds", "characters out", "later prompt tokens (estimate)")
+    assert report.paid is not None
+    paid = {group.key: group.sums for group in report.paid.groups}
+    table = _table(
+        "tool", "cost", "calls", "failed", "unknown", "seconds", "characters out", "later prompt tokens (estimate)"
+    )
     for use in report.tools.tools:
         counts = (f"{count:,}" for count in (use.calls, use.failed, use.lost))
         seconds = f"{use.wall_ms / 1000:,.1f}"
-        table.add_row(escape(use.name), *counts, seconds, f"{use.output_chars:,}", f"{use.prompt_tokens:,}")
+        cost = cost_text(paid.get(use.name, Sums()))
+        table.add_row(escape(use.name), cost, *counts, seconds, f"{use.output_chars:,}", f"{use.prompt_tokens:,}")
     if report.tools.cut:
         table.caption = "There were more calls than are looked at: these figures are too low."
     return table
@@ -82,12 +87,12 @@ def _tools(report: Report) -> Table:
 
 def _chart(slices: tuple[Slice, ...], period: str) -> Table:
     """A bar for each period, up to the longest; those before the first call are left out."""
-    first = next(at for at, one in enumerate(slices) if one.sums.calls)
+    first = next(at for at, one in enumerate(slices) if one.sums != Sums())
     most = max(one.sums.micros for one in slices)
     chart = Table(box=None, pad_edge=False, show_header=False)
     form = "%Y-%m" if period == "monthly" else "%Y-%m-%d"
     for one in slices[first:]:
-        said = cost_text(one.sums) if one.sums.calls else ""
+        said = cost_text(one.sums) if one.sums != Sums() else ""
         chart.add_row(one.begin.strftime(form), f"[green]{bar(one.sums.micros, most, _BAR)}[/]", said)
     return chart
 

@@ -10,12 +10,13 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from actors.agent.book import SessionBook
-from actors.agent.cost_reports import Asked, Report, ReportBy
+from actors.agent.cost_reports import Asked, Report
 from actors.agent.payloads import Payloads
 from actors.agent.sql_journal import SqlJournal
 from actors.core.clock import Clock, SystemClock
 from actors.core.errors import GreenroomError
 from actors.core.settings import Settings
+from actors.ledger.costs import GroupBy
 from actors.ledger.periods import Period
 from actors.security.cipher import ClearText
 from actors.wiring.costs import cost_reports
@@ -39,7 +40,7 @@ class Wanted:
 
     home: Path | None
     period: Period
-    group_by: ReportBy
+    group_by: GroupBy
     since: str | None
     user: str | None
     limit: int

@@ -50,8 +50,8 @@ def costs(
     Reads the database of the settings and writes nothing, beside a running Greenroom or without one; so it is for those
     who operate it, and shows all users. Times are UTC and widened to whole periods.
 
-    A model call whose cost nobody told is counted as unknown and never as 0. A tool has no price: what its output
-    takes of later prompts is an estimate, and said to be one.
+    A model call whose cost nobody told is counted as unknown and never as 0. What the output
+    of a tool takes of later prompts is an estimate, and said to be one.
 
     `greenroom costs --group-by user --period monthly` is the bill by user, `greenroom costs --since 7d --csv week.csv`
     a table for a spreadsheet.

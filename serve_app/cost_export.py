@@ -20,10 +20,10 @@ OTHERS = "(others)"
 """What the groups are called that are not told by name."""
 
 _MODEL_COLUMNS = (
-    *("calls", "unknown_calls", "running_calls", "cost_micros", "cost_usd", "held_micros"),
+    *("calls", "other_uses", "unknown_calls", "running_calls", "cost_micros", "cost_usd", "held_micros"),
     *("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"),
 )
-_TOOL_COLUMNS = ("calls", "failed", "unknown", "wall_ms", "output_chars", "prompt_tokens_estimate")
+_TOOL_COLUMNS = ("calls", "failed", "unknown", "wall_ms", "output_chars", "prompt_tokens_estimate", "cost_micros")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,15 @@ def table(report: Report) -> Table:
     lead = ("period_start", "period_end", report.asked.group_by)
     if report.tools is None:
         return Table((*lead, *_MODEL_COLUMNS), tuple(_model_rows(report)))
+    assert report.paid is not None
     rows = [
-        (begin, end, use.name, use.calls, use.failed, use.lost, use.wall_ms, use.output_chars, use.prompt_tokens)
-        for begin, end, uses in zip(report.span.begins, report.span.ends, report.tools.slices, strict=True)
+        (
+            *(begin, end, use.name, use.calls, use.failed, use.lost, use.wall_ms, use.output_chars, use.prompt_tokens),
+            next((group.sums.micros for group in paid.groups if group.key == use.name), 0),
+        )
+        for begin, end, uses, paid in zip(
+            report.span.begins, report.span.ends, report.tools.slices, report.paid.slices, strict=True
+        )
         for use in uses
     ]
     return Table((*lead, *_TOOL_COLUMNS), tuple(rows))
@@ -51,7 +57,7 @@ def _model_rows(report: Report) -> list[tuple[Any, ...]]:
     return [
         (
             *(one.begin, one.end, OTHERS if group.key is None else group.key),
-            *(group.sums.calls, group.sums.unknown, group.sums.running, group.sums.micros),
+            *(group.sums.calls, group.sums.uses, group.sums.unknown, group.sums.running, group.sums.micros),
             *((Decimal(group.sums.micros) / MICROS_PER_USD).quantize(Decimal("0.000001")), group.sums.held),
             *(group.sums.usage.prompt_tokens, group.sums.usage.completion_tokens),
             *(group.sums.usage.cached_tokens, group.sums.usage.reasoning_tokens),

@@ -1,15 +1,18 @@
 """Cost reports and estimates as the API shows them."""
 
+from dataclasses import replace
+
 from actors.agent.advice import Advice
 from actors.agent.cost_reports import Report
 from actors.agent.estimates import Estimate, fits
-from actors.agent.tool_uses import ToolUse, ToolUses
+from actors.agent.tool_uses import ToolUse
 from actors.core.clock import rfc3339
 from actors.core.events import Spent
 from actors.ledger.gauges import Gauge
 from actors.ledger.sums import Group, Slice, Sums
 
 from . import present
+from .cost_export import OTHERS
 from .cost_schemas import (
     AdviceOut,
     AlternativeOut,
@@ -35,7 +38,7 @@ def report(made: Report) -> CostReportOut:
     total, tools = made.costs.total, made.tools
     rows = [_row(group, total) for group in made.costs.groups]
     if tools is not None:
-        rows = [_tool_row(use, total) for use in tools.tools]
+        rows = [_tool_row(use, total, sums) for use, sums in _with_costs(made)]
     return CostReportOut(
         period=made.span.period,
         group_by=made.asked.group_by,
@@ -44,7 +47,7 @@ def report(made: Report) -> CostReportOut:
         end=rfc3339(made.span.end),
         totals=_sums(total),
         data=rows,
-        series=[_slice(one, tools, at) for at, one in enumerate(made.costs.slices)],
+        series=[_slice(one, made, at) for at, one in enumerate(made.costs.slices)],
         truncated=tools is not None and tools.cut,
         budgets=[_budget(gauge) for gauge in made.gauges],
         recommendations=[_advice(one) for one in made.advice],
@@ -88,9 +91,10 @@ def _sums(sums: Sums) -> SumsOut:
     return SumsOut(
         cost=_cost(sums.micros, known=sums.unknown == 0),
         calls=sums.calls,
+        other_uses=sums.uses,
         unknown_calls=sums.unknown,
         running_calls=sums.running,
-        known_share=_share(sums.calls - sums.unknown, sums.calls),
+        known_share=_share(sums.calls + sums.uses - sums.unknown, sums.calls + sums.uses),
         held_micros=sums.held,
         usage=present.usage(sums.usage),
     )
@@ -101,7 +105,16 @@ def _row(group: Group, total: Sums) -> CostRow:
     return CostRow(**dict(_sums(group.sums)), group=group.key, share=share)
 
 
-def _tool_row(use: ToolUse, total: Sums) -> CostRow:
+def _with_costs(made: Report) -> list[tuple[ToolUse, Sums]]:
+    """Tools as journal and ledger know them: one that only the ledger knows was used in a session since gone."""
+    assert made.tools is not None
+    assert made.paid is not None
+    paid = {OTHERS if group.key is None else group.key: group.sums for group in made.paid.groups}
+    found = [(use, paid.pop(use.name, Sums())) for use in made.tools.tools]
+    return found + [(ToolUse(name, calls=sums.uses), sums) for name, sums in paid.items()]
+
+
+def _tool_row(use: ToolUse, total: Sums, paid: Sums) -> CostRow:
     prompt = total.usage.prompt_tokens
     tool = ToolUseOut(
         failed=use.failed,
@@ -111,10 +124,12 @@ def _tool_row(use: ToolUse, total: Sums) -> CostRow:
         prompt_tokens_estimate=use.prompt_tokens,
     )
     share = _share(min(use.prompt_tokens, prompt), prompt)
-    return CostRow(**dict(_sums(Sums(calls=use.calls))), group=use.name, share=share, tool=tool)
+    return CostRow(
+        **dict(_sums(replace(paid, calls=max(use.calls, paid.uses), uses=0))), group=use.name, share=share, tool=tool
+    )
 
 
-def _slice(one: Slice, tools: ToolUses | None, at: int) -> SliceOut:
+def _slice(one: Slice, made: Report, at: int) -> SliceOut:
     groups = [
         SliceGroup(
             group=group.key,
@@ -124,12 +139,17 @@ def _slice(one: Slice, tools: ToolUses | None, at: int) -> SliceOut:
         )
         for group in one.groups
     ]
-    if tools is not None:
+    if made.tools is not None and made.paid is not None:
+        paid = {group.key: group.sums.micros for group in made.paid.slices[at].groups}
         groups = [
             SliceGroup(
-                group=use.name, micros=0, calls=use.calls, total_tokens=use.prompt_tokens, wall_s=use.wall_ms / 1000
+                group=use.name,
+                micros=paid.get(use.name, 0),
+                calls=use.calls,
+                total_tokens=use.prompt_tokens,
+                wall_s=use.wall_ms / 1000,
             )
-            for use in tools.slices[at]
+            for use in made.tools.slices[at]
         ]
     return SliceOut(**dict(_sums(one.sums)), start=rfc3339(one.begin), end=rfc3339(one.end), groups=groups)
 

@@ -4,29 +4,28 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from actors.agent.cost_reports import ReportBy
 from actors.ledger.base import Flag, Window
+from actors.ledger.costs import GroupBy
 from actors.ledger.periods import Period
 
 from .schemas import CostOut, UsageOut
 
 
 class SumsOut(BaseModel):
-    """Model calls, added up. `cost` is that of the calls whose cost is known, and a lower bound where some is not."""
+    """What was paid for, added up. `cost` is a lower bound where the cost of something is not known."""
 
     cost: CostOut
-    calls: int = Field(description="Attempts: a call that was tried again counts each time.")
-    unknown_calls: int = Field(description="Calls whose cost nobody has told, those that still run included.")
+    calls: int = Field(description="Of models: a call that was tried again counts each time.")
+    other_uses: int = Field(description="Uses of tools, sandboxes and embeddings, whose cost is in the sum.")
+    unknown_calls: int = Field(description="Calls and uses whose cost nobody has told, those that still run included.")
     running_calls: int
-    known_share: float | None = Field(
-        description="Of the calls, those whose cost is known: 0 to 1; null without calls."
-    )
+    known_share: float | None = Field(description="Of calls and uses, those whose cost is known: 0 to 1.")
     held_micros: int = Field(description="What budgets were charged for unknown calls, until their cost is known.")
     usage: UsageOut
 
 
 class ToolUseOut(BaseModel):
-    """How a tool was used. Tools have no price: their output costs as part of later prompts."""
+    """How a tool was used. Free or not, its output costs as part of later prompts."""
 
     failed: int
     unknown: int = Field(description="Calls whose outcome nobody knows.")
@@ -84,7 +83,7 @@ class AdviceOut(BaseModel):
 class CostReportOut(BaseModel):
     object: Literal["cost_report"] = "cost_report"
     period: Period
-    group_by: ReportBy
+    group_by: GroupBy
     everyone: bool = Field(description="Over all users; else over the caller's own rows.")
     tz: Literal["UTC"] = "UTC"
     start: str = Field(description="Times are widened to whole periods.")

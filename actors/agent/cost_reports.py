@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias
 
 from ..core.clock import Clock
 from ..core.errors import UnavailableError
@@ -17,8 +16,6 @@ from .advice import Advice, advise
 from .estimates import Estimates
 from .tool_uses import ToolBook, ToolUses
 
-ReportBy: TypeAlias = GroupBy | Literal["tool"]
-
 _LIST_S = 3.0
 """Time for the price list; without it nothing is advised that needs one."""
 
@@ -29,7 +26,7 @@ class Asked:
 
     user_id: str | None
     period: Period = "daily"
-    group_by: ReportBy = "model"
+    group_by: GroupBy = "model"
     since: datetime | None = None
     until: datetime | None = None
     limit: int = 50
@@ -38,11 +35,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`tools` is there when it was asked for; `gauges` are those of the one user, if it is one."""
+    """`gauges` are those of the one user, if it is one. By tool, `tools` says how they were used, by the journal, and
+    `paid` what they cost, by the ledger; `costs` are those of models then.
+    """
 
     asked: Asked
     costs: Costs
     tools: ToolUses | None
+    paid: Costs | None
     gauges: tuple[Gauge, ...]
     advice: tuple[Advice, ...]
 
@@ -66,14 +66,16 @@ class CostReports:
     async def report(self, asked: Asked) -> Report:
         """Raises `InvalidInput` for times that make no report, `StoreUnavailable`, `LedgerUnavailable`."""
         span = span_of(asked.period, self.clock.now(), since=asked.since, until=asked.until)
-        by: GroupBy = "model" if asked.group_by == "tool" else asked.group_by
+        by_tool = asked.group_by == "tool"
+        by: GroupBy = "model" if by_tool else asked.group_by
         costs = await self.book.report(span, by, user_id=asked.user_id, limit=asked.limit)
-        is_wanted = asked.advice or asked.group_by == "tool"
+        is_wanted = asked.advice or by_tool
         tools = await self.tools.report(span, user_id=asked.user_id) if is_wanted else ToolUses()
         return Report(
             asked,
             costs,
-            tools if asked.group_by == "tool" else None,
+            tools if by_tool else None,
+            await self.book.report(span, "tool", user_id=asked.user_id, limit=asked.limit) if by_tool else None,
             () if asked.user_id is None else await self.gauges.of(asked.user_id),
             await self._advice(span, asked.user_id, tools) if asked.advice else (),
         )

@@ -152,7 +152,7 @@ def _calls(connection: Connection, span: Span, user_id: str | None, sessions: se
     found = Calls()
     query = (
         sa.select(ATTEMPTS.c.session_id, ATTEMPTS.c.started_at)
-        .where(attempts_in(span, user_id), ATTEMPTS.c.prompt_tokens.is_not(None))
+        .where(attempts_in(span, user_id), ATTEMPTS.c.kind == "model", ATTEMPTS.c.prompt_tokens.is_not(None))
         .order_by(ATTEMPTS.c.started_at.desc())
         .limit(USES_MOST * 10)
     )

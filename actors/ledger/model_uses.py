@@ -64,6 +64,7 @@ class ModelUses:
             sa.select(ATTEMPTS)
             .where(
                 ATTEMPTS.c.user_id == user_id,
+                ATTEMPTS.c.kind == "model",
                 ATTEMPTS.c.completion_tokens.is_not(None),
                 ATTEMPTS.c.prompt_tokens > 0,
             )
@@ -93,7 +94,7 @@ def _before(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
 def _report(connection: Connection, span: Span, user_id: str | None) -> tuple[ModelUse, ...]:
     as_of_one_moment(connection)
     started = sa.type_coerce(ATTEMPTS.c.started_at, sa.BigInteger)
-    known = sa.and_(ATTEMPTS.c.cost_micros.is_not(None), ATTEMPTS.c.prompt_tokens > 0)
+    known = sa.and_(ATTEMPTS.c.kind == "model", ATTEMPTS.c.cost_micros.is_not(None), ATTEMPTS.c.prompt_tokens > 0)
     calls = (
         sa.select(
             ATTEMPTS.c.model,

@@ -9,13 +9,14 @@ from .periods import Span
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Attempts, added up. `micros` are those of the attempts whose cost is known.
+    """Attempts, added up: `calls` of models, and `uses` of tools, sandboxes and embeddings.
 
-    `unknown` are the others, and `held` the micro-dollars that budgets were charged for them meanwhile. `running`
-    of them are not over yet.
+    `micros` are those of the attempts whose cost is known. `unknown` are the others, of whatever kind, and `held` the
+    micro-dollars that budgets were charged for them meanwhile. `running` of them are not over yet.
     """
 
     calls: int = 0
+    uses: int = 0
     unknown: int = 0
     running: int = 0
     micros: int = 0
@@ -25,6 +26,7 @@ class Sums:
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(
             self.calls + other.calls,
+            self.uses + other.uses,
             self.unknown + other.unknown,
             self.running + other.running,
             self.micros + other.micros,
@@ -36,6 +38,7 @@ class Sums:
         usage, less = self.usage, other.usage
         return Sums(
             self.calls - other.calls,
+            self.uses - other.uses,
             self.unknown - other.unknown,
             self.running - other.running,
             self.micros - other.micros,

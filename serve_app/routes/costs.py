@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from actors.agent.cost_reports import Asked, ReportBy
+from actors.agent.cost_reports import Asked
 from actors.agent.estimates import Question
 from actors.core.errors import Forbidden
+from actors.ledger.costs import GroupBy
 from actors.ledger.periods import Period
 from actors.security.keys import ADMIN, Principal
 
@@ -37,7 +38,7 @@ async def get_costs(
     principal: Reader,
     *,
     period: Annotated[Period, Query(description="How long the periods of `series` are.")] = "daily",
-    group_by: Annotated[ReportBy, Query(description="What `data` has a row for.")] = "model",
+    group_by: Annotated[GroupBy, Query(description="What `data` has a row for.")] = "model",
     since: Annotated[
         datetime | None,
         Query(alias="from", description="A day or a moment; by default 30 days, 12 weeks or 12 months back."),
@@ -90,7 +91,7 @@ async def estimate(body: EstimateRequest, services: Wired, principal: Chatter, _
     return respond(cost_present.estimate(await services.costs.estimates.of(question)))
 
 
-def _is_everyone(principal: Principal, group_by: ReportBy, everyone: bool | None) -> bool:
+def _is_everyone(principal: Principal, group_by: GroupBy, everyone: bool | None) -> bool:
     is_operator = ADMIN in principal.scopes
     if everyone and not is_operator:
         raise Forbidden(f"the costs of other users need the scope {ADMIN}")

@@ -5,6 +5,7 @@ import { h, setText } from "./dom.js";
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 220;
 const LEFT = 64;
+const RIGHT = 18;
 const BOTTOM = 26;
 const TOP = 10;
 const TICKS = 4;
@@ -38,8 +39,10 @@ export function roundUp(value) {
  */
 export function stackedBars({ caption, periods, names, format }) {
   const total = ({ values }) => Object.values(values).reduce((sum, value) => sum + value, 0);
-  const step = roundUp(Math.max(...periods.map(total), 0) / TICKS);
-  const top = step * TICKS;
+  const most = Math.max(...periods.map(total), 0);
+  const step = roundUp(most / TICKS);
+  const ticks = Math.max(1, Math.ceil(most / step));
+  const top = step * ticks;
   const svg = s("svg", { class: "plot", height: HEIGHT, "aria-hidden": "true" });
   const said = h("p", { class: "said", "aria-live": "polite" });
   const hint = "Left and right arrow keys read single periods. A table follows.";
@@ -47,16 +50,16 @@ export function stackedBars({ caption, periods, names, format }) {
   let chosen = -1;
   let width = 0;
 
-  const slot = () => (width - LEFT) / periods.length;
+  const slot = () => (width - LEFT - RIGHT) / periods.length;
   const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
 
   function draw() {
     svg.setAttribute("width", width);
     svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     svg.replaceChildren();
-    for (let tick = 0; tick <= TICKS; tick += 1) {
+    for (let tick = 0; tick <= ticks; tick += 1) {
       const at = y(tick * step);
-      svg.append(s("line", { class: "grid", x1: LEFT, x2: width, y1: at, y2: at }));
+      svg.append(s("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: at, y2: at }));
       svg.append(s("text", { class: "axis", x: LEFT - 8, y: at + 4, "text-anchor": "end" }, format(tick * step)));
     }
     const every = Math.ceil(LABEL_WIDTH / slot());
@@ -103,7 +106,7 @@ export function stackedBars({ caption, periods, names, format }) {
   stage.addEventListener("blur", () => choose(-1));
   new ResizeObserver(([{ contentRect }]) => {
     if (contentRect.width === width) return;
-    width = Math.max(contentRect.width, LEFT + periods.length);
+    width = Math.max(contentRect.width, LEFT + RIGHT + periods.length);
     draw();
   }).observe(stage);
 

@@ -12,7 +12,7 @@ const SERIES = 6;
 const $ = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en");
 const money = (micros) => usdBriefly(micros, true);
-const seconds = (value) => `${value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 1 : 0 })} s`;
+const seconds = (value) => `${value.toLocaleString("en", { maximumSignificantDigits: value < 100 ? 2 : 6 })} s`;
 
 let api = null;
 let loading = 0;
@@ -86,19 +86,20 @@ function show({ models, sessions, tools, users, everyone }) {
 }
 
 function showTotals({ totals, start, end }) {
-  const { cost, calls, unknown_calls: unknown, running_calls: running, held_micros: held, usage } = totals;
-  setText($("total"), usd(cost.micros, cost.known || !calls));
+  const { cost, calls, other_uses: other, unknown_calls: unknown, running_calls: running, held_micros: held, usage } = totals;
+  setText($("total"), usd(cost.micros, cost.known || !(calls + other)));
   const days = new Date(Date.parse(end) - 1);
   setText($("span"), `${dayOf(start)} to ${dayOf(days.toISOString())}, UTC`);
   const facts = [
     ["Model calls", count(calls)],
+    ["Tools, sandboxes, embeddings", count(other)],
     ["Prompt tokens", count(usage.prompt_tokens)],
     ["… from a cache", count(usage.cached_tokens)],
     ["Completion tokens", count(usage.completion_tokens)],
     ["… for reasoning", count(usage.reasoning_tokens)],
   ];
   $("facts").replaceChildren(...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-  const parts = [`The cost of ${count(unknown)} of ${count(calls)} calls is not known`];
+  const parts = [`The cost of ${count(unknown)} of ${count(calls + other)} calls is not known`];
   if (running) parts.push(`${count(running)} of them still run`);
   if (held) parts.push(`budgets were charged ${usd(held)} for them until it is`);
   setText($("unknown"), unknown ? `${parts.join("; ")}.` : "");
@@ -123,7 +124,8 @@ function showBudgets(budgets) {
 }
 
 function chart(id, caption, report, value, format) {
-  const names = report.data.map(({ group }) => group ?? OTHERS);
+  const used = new Set(report.series.flatMap(({ groups: parts }) => parts.filter(value).map(({ group }) => group)));
+  const names = report.data.filter(({ group }) => used.has(group)).map(({ group }) => group ?? OTHERS);
   const periods = report.series.map(({ start, groups: parts }) => ({
     label: labelOf(report.period, start),
     values: Object.fromEntries(parts.map((part) => [part.group ?? OTHERS, value(part)])),
@@ -148,8 +150,9 @@ function groups(id, caption, head, report, link) {
 }
 
 function showTools({ data, truncated }) {
-  const rows = data.map(({ group, calls, share, tool }) => [
+  const rows = data.map(({ group, cost, calls, share, tool }) => [
     group,
+    usd(cost.micros, cost.known),
     count(calls),
     count(tool.failed + tool.unknown),
     seconds(tool.wall_s),
@@ -157,7 +160,7 @@ function showTools({ data, truncated }) {
     count(tool.prompt_tokens_estimate),
     shareCell(share),
   ]);
-  const heads = ["Tool", "Calls", "Failed", "Time", "Characters out", "Later prompt tokens*", "Of all prompts*"];
+  const heads = ["Tool", "Cost", "Calls", "Failed", "Time", "Characters out", "Later prompt tokens*", "Of all prompts*"];
   $("by-tool").replaceChildren(...(rows.length ? [table("Use of tools", heads, rows)] : []));
   setText($("cut"), truncated ? "There were more calls than are looked at: these figures are too low." : "");
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from actors.core.events import PaidKind
 from actors.core.messages import Usage
 from actors.ledger.base import Bucket, Wanted
 from actors.ledger.book import AttemptClosed, AttemptOpened, record
@@ -125,6 +126,27 @@ async def test_an_unknown_cost_is_not_zero_and_says_what_budgets_were_charged(da
     report = await CostBook(database).report(span_of("daily", NOW), "model", user_id="user_1", limit=9)
     expected = Sums(calls=3, unknown=2, running=1, micros=7, held=40, usage=Usage(200, 40, 100, 10))
     assert report.groups == (Group("m1", expected),)
+
+
+async def test_what_is_no_model_is_in_the_sum_and_apart(database: Database, books: Books) -> None:
+    await books.attempt(NOW, "0.000009")
+    uses: list[tuple[PaidKind, str, str | None]] = [
+        ("tool", "recall", "0"),
+        ("sandbox", "run_python", "0.000020"),
+        ("embedding", "e5", None),
+    ]
+    for kind, name, cost in uses:
+        opened = AttemptOpened(f"use_{kind}", "turn_1", "sess_1", "user_1", "", NOW, kind, name)
+        closed = AttemptClosed(f"use_{kind}", "ok", NOW, cost_usd=None if cost is None else Decimal(cost), seconds=1.0)
+        await database.write(lambda c, rows=(opened, closed): record(c, rows))
+    book = CostBook(database)
+    report = await book.report(span_of("daily", NOW), "model", user_id="user_1", limit=9)
+    told = {group.key: (group.sums.micros, group.sums.calls, group.sums.uses) for group in report.groups}
+    assert told == {"(sandboxes)": (20, 0, 1), "m1": (9, 1, 0), "(tools)": (0, 0, 1), "(embeddings)": (0, 0, 1)}
+    assert (report.total.micros, report.total.calls, report.total.uses, report.total.unknown) == (29, 1, 3, 1)
+    assert sum((group.sums for group in report.groups), Sums()) == report.total
+    session = await book.report(span_of("daily", NOW), "session", user_id="user_1", limit=9)
+    assert session.groups == (Group("sess_1", report.total),)
 
 
 async def test_nothing_is_a_report_too(database: Database) -> None:

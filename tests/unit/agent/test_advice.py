@@ -9,7 +9,9 @@ from actors.core.messages import Usage
 from actors.ledger.model_uses import ModelUse
 from actors.llm.base import ModelInfo
 
-LARGE = ModelInfo("maker/large", "", 200_000, Decimal("0.00001"), Decimal("0.00003"), Decimal("0.000001"))
+LARGE = ModelInfo(
+    "maker/large", "", 200_000, Decimal("0.00001"), Decimal("0.00003"), cache_read_usd=Decimal("0.000001")
+)
 MEDIUM = ModelInfo("maker/medium", "", 200_000, Decimal("0.000004"), Decimal("0.000012"))
 SMALL = ModelInfo("maker/small", "", 200_000, Decimal("0.000001"), Decimal("0.000003"))
 OTHER = ModelInfo("other/near", "", 200_000, Decimal("0.0000045"), Decimal("0.000015"))

@@ -98,7 +98,7 @@ def test_what_cannot_be_done_is_said(costs, tmp_path):
 
 
 def test_nothing_spent_is_no_table(costs):
-    assert "No model was called" in costs("--user", "nobody")
+    assert "Nothing was used" in costs("--user", "nobody")
 
 
 @pytest.mark.parametrize(

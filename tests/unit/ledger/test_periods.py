@@ -55,7 +55,7 @@ def test_a_span_without_end_is_refused() -> None:
 
 
 COUNT = st.integers(0, 10**12)
-SUMS = st.builds(Sums, *[COUNT] * 5, st.builds(Usage, *[COUNT] * 4))
+SUMS = st.builds(Sums, *[COUNT] * 6, st.builds(Usage, *[COUNT] * 4))
 DAYS = st.integers(0, 89).map(lambda days: datetime(2026, 9, 1, tzinfo=UTC) + timedelta(days=days))
 
 

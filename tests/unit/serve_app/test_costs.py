@@ -18,7 +18,7 @@ from actors.llm.base import ModelInfo
 from actors.testing import ScriptedLLM, calls, says
 
 PER_TOKEN = Decimal("0.000001")
-DEAR = ModelInfo("scripted", "Large", 100_000, PER_TOKEN, 4 * PER_TOKEN, PER_TOKEN / 10)
+DEAR = ModelInfo("scripted", "Large", 100_000, PER_TOKEN, 4 * PER_TOKEN, cache_read_usd=PER_TOKEN / 10)
 CHEAP = ModelInfo("small", "Small", 100_000, PER_TOKEN / 10, PER_TOKEN / 5)
 
 
@@ -77,7 +77,7 @@ async def test_a_turn_is_in_the_report_and_in_the_budget(priced):
         }
     ]
     by_window = {budget["window"]: budget for budget in found["budgets"]}
-    assert list(by_window) == ["hour", "day", "month"]
+    assert list(by_window) == ["hour", "day", "month", "total"]
     hour = by_window["hour"]
     assert (hour["spent_micros"], hour["limit_micros"], hour["left_micros"]) == (1000, 5_000_000, 4_999_000)
     assert (by_window["day"]["limit_micros"], by_window["day"]["left_micros"]) == (None, None)
@@ -139,12 +139,14 @@ async def test_what_makes_no_report_is_refused(edge, problem_of):
 
 async def test_tools_are_counted_with_what_their_output_costs_later(make_edge):
     script = [calls(("list_files", {})), says("one"), calls(("list_files", {"path": "nowhere"})), says("two")]
-    edge = await make_edge(ScriptedLLM(script))
+    edge = await make_edge(ScriptedLLM(script), budget_tool_micros={"list_files": 7})
     session = (await edge.say("first"))["session_id"]
     second = await edge.say("second", session_id=session)
     found = await costs(edge, group_by="tool")
     (row,) = found["data"]
-    assert (row["group"], row["calls"]) == ("list_files", 2)
+    assert (row["group"], row["calls"], row["cost"]["micros"]) == ("list_files", 2, 14)
+    assert found["series"][-1]["groups"][0]["micros"] == 14
+    assert found["totals"]["cost"]["micros"] == 14 + 4 * 10
     events = [event for event in await edge.events(session) if event["type"] == "tool.completed"]
     assert row["tool"]["output_chars"] == sum(len(event["content"]) for event in events)
     # The first output is in the prompts of three later calls, the second one in that of one.
@@ -245,6 +247,7 @@ async def test_what_does_not_fit_names_a_model_that_would(make_edge):
         "hour": False,
         "day": True,
         "month": True,
+        "total": True,
     }
     assert estimate["alternative"]["model"] == "small"
     assert estimate["alternative"]["worst_case"]["micros"] <= 15_000

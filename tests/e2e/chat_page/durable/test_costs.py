@@ -50,7 +50,7 @@ def report(signed_in: Page, backend: Any, send: Any) -> Page:
 
 def test_what_was_spent_is_shown_read_and_saved(report: Page) -> None:
     expect(report.locator("#total")).to_have_text("at least $1.00")
-    expect(report.locator("#unknown")).to_contain_text("The cost of 1 of 5 calls is not known")
+    expect(report.locator("#unknown")).to_contain_text("The cost of 1 of 6 calls is not known")
     expect(report.get_by_role("meter")).to_have_count(3)
     expect(report.locator("#gauges")).to_contain_text("of $50.00")
     sessions = report.get_by_role("table", name="Cost by session")
