@@ -12,6 +12,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -411,6 +412,7 @@ def _never(answer: Any) -> None:
     raise AssertionError(f"another request was answered as if it were the same: {answer}")
 
 
+@pytest.mark.timeout(600)  # hundreds of steps, each through SQLite: minutes on a busy machine
 def test_no_play_breaks_the_promises(make_stage: Callable[[], Any]) -> None:
     class Staged(Play):
         pass
