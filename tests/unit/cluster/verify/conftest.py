@@ -298,7 +298,10 @@ def _cancelling(session: SessionEvidence) -> list[Record]:
 def _counting(session: SessionEvidence) -> list[Record]:
     assert session.attempts is not None
     turns = {attempt.turn_id for attempt in session.attempts}
-    return [ModelCalls(turn, sum(one.turn_id == turn for one in session.attempts)) for turn in sorted(turns)]
+    return [
+        ModelCalls(turn, sum(one.kind == "model" and one.turn_id == turn for one in session.attempts))
+        for turn in sorted(turns)
+    ]
 
 
 @pytest.fixture(scope="session")
