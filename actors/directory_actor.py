@@ -17,10 +17,12 @@ from .ray_fleet import RayFleet, SandboxFleet
 from .register import Register
 from .wiring.alerts import open_alert_rounds
 from .wiring.ledger import open_reaper, open_truths
+from .wiring.leftovers import open_leftovers
 from .wiring.reconciliation import open_reconciliation
 from .wiring.store import open_journal
 
 TEND_S = 1.0
+SWEEP_S = 60.0
 RECONCILE_S = 3600.0
 
 
@@ -64,7 +66,9 @@ class DirectoryActor:
             **await self._stack.enter_async_context(open_alert_rounds(settings, clock)),
         }
         reconciliation = await self._stack.enter_async_context(open_reconciliation(settings, clock))
+        leftovers = await self._stack.enter_async_context(open_leftovers(settings, clock))
         self._tending = [
+            asyncio.create_task(repeat(leftovers.round, lambda: clock.sleep(SWEEP_S), name="leftovers")),
             asyncio.create_task(repeat(reconciliation.round, lambda: clock.sleep(RECONCILE_S), name="reconciliation")),
             asyncio.create_task(repeat(directory.rescue, lambda: directory.rest(TEND_S), name="rescue")),
             *(asyncio.create_task(repeat(one, lambda: clock.sleep(TEND_S), name=name)) for name, one in rounds.items()),

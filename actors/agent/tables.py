@@ -4,6 +4,8 @@ import sqlalchemy as sa
 
 from ..store.database import METADATA, Instant
 
+_TO_SWEEP = sa.text("deleted_at IS NOT NULL AND swept_at IS NULL")
+
 SESSIONS = sa.Table(
     "sessions",
     METADATA,
@@ -24,8 +26,11 @@ SESSIONS = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("updated_at", Instant, nullable=False),
     sa.Column("deleted_at", Instant),
+    # Its workspace is gone from the object store, too.
+    sa.Column("swept_at", Instant),
     sa.Column("fingerprint", sa.String(64)),
     sa.Index("sessions_by_user", "user_id", "created_at", "id"),
+    sa.Index("sessions_to_sweep", "deleted_at", sqlite_where=_TO_SWEEP, postgresql_where=_TO_SWEEP),
 )
 
 EVENTS = sa.Table(

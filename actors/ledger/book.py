@@ -48,6 +48,7 @@ ATTEMPTS = sa.Table(
     # When its cost is to be looked up again; NULL where it is known, or nobody will ever tell.
     sa.Column("look_at", Instant),
     sa.Index("attempts_by_user", "user_id", "started_at"),
+    sa.Index("attempts_by_time", "started_at"),
     # Partial on PostgreSQL too, as the migration says.
     sa.Index("attempts_to_look_up", "look_at", sqlite_where=sa.text("look_at IS NOT NULL")),
 )

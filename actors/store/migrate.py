@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, inspect, text
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest revision. A test checks that it is."""
 
 

@@ -25,8 +25,11 @@ def workspaces(settings: Settings, clock: Clock) -> Keeping:
     """What becomes of workspaces when their sandboxes end."""
     if not settings.sandbox_snapshot_mb:
         return NothingKept()
-    snapshots = SealedSnapshots(object_store(settings), cipher(settings), clock=clock)
-    return KeptWorkspaces(snapshots, max_bytes=settings.sandbox_snapshot_mb * MIB, clock=clock)
+    return KeptWorkspaces(snapshots(settings, clock), max_bytes=settings.sandbox_snapshot_mb * MIB, clock=clock)
+
+
+def snapshots(settings: Settings, clock: Clock) -> SealedSnapshots:
+    return SealedSnapshots(object_store(settings), cipher(settings), clock=clock)
 
 
 def cipher(settings: Settings) -> Cipher:
