@@ -22,7 +22,7 @@ from .cgroups import Surroundings, group_of
 from .channel import AgentChannel, ChannelClosed
 from .docker_container import Container, host_config
 from .docker_engine import DEFAULT_HOST, DockerEngine, EngineError, EngineFacts, ImageGone, cannot_build
-from .docker_image import Image, ensure_image, ensure_own_image
+from .docker_image import Image, drop_old_images, ensure_image, ensure_own_image
 from .docker_seccomp import profile_for
 from .docker_streams import ContainerStreams
 from .egress import Egress, Outlet, outlet_of
@@ -149,6 +149,7 @@ class DockerBackend:
                 if owners.is_gone(owner):
                     engine.remove(container)
             image = ensure_own_image(engine, self._own_image) if self._own_image else ensure_image(engine, self._cache)
+            drop_old_images(engine, image)
             return _Shared(engine, engine.facts(), image, seccomp)
         except BaseException:
             engine.close()

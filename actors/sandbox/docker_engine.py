@@ -204,6 +204,30 @@ class DockerEngine:
         self._asked(f"an image made of {image}", commit)
         return f"{_REPOSITORY}:{tag}"
 
+    def drop_older(self, name: str, by_s: float) -> tuple[str, ...]:
+        """Remove images of sandboxes that were made so much earlier than `name`; returns their names.
+
+        One that a container is of stays.
+        """
+        found: list[dict[str, Any]] = self._asked("a list of images", lambda: self._api.images(name=_REPOSITORY))
+        made = {str(tag): float(image["Created"]) for image in found for tag in image.get("RepoTags") or ()}
+        old = [tag for tag, at in made.items() if tag != name and at < made.get(name, 0.0) - by_s]
+        return tuple(tag for tag in old if self._drop(tag))
+
+    def _drop(self, name: str) -> bool:
+        def remove() -> bool:
+            try:
+                self._api.remove_image(name)
+            except NotFound:
+                return False
+            except APIError as error:
+                if error.status_code != 409:
+                    raise
+                return False
+            return True
+
+        return self._asked("a removal of an image", remove)
+
     def declared_volumes(self, image: str) -> list[str]:
         """Folders of which the image says that they lie on a volume, which no limit of ours would bound."""
         facts: Mapping[str, Any] = self._asked("a look at an image", lambda: self._api.inspect_image(image))

@@ -7,18 +7,24 @@ import hashlib
 import io
 import tarfile
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from .docker_engine import DockerEngine
+import structlog
+
+from .docker_engine import DockerEngine, EngineError
 from .inventory import AGENT_FOLDER
 from .rootfs import CannotBuild, RootFs, ensure_rootfs
+
+_log = structlog.get_logger("greenroom.sandbox")
 
 _FORMAT = "1"
 _AGENT_PACKAGE = f"{AGENT_FOLDER}/_greenroom"
 _MOUNT_POINTS = ("workspace", "tmp", "proc", "sys", "dev")
 _TAG_CHARACTERS = 16
+_UNUSED_S = 30 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,16 @@ def ensure_own_image(engine: DockerEngine, name: str) -> Image:
     if engine.image_id(engine.tag_name(tag)) is None:
         engine.add_files(base, agent, tag)
     return Image(engine.tag_name(tag), "python3", (), is_own=True)
+
+
+def drop_old_images(engine: DockerEngine, image: Image) -> None:
+    """Remove images that earlier versions have left: those made a month before this one, and in no use.
+
+    Blocks. What the daemon refuses stays.
+    """
+    with suppress(EngineError):
+        for name in engine.drop_older(image.name, _UNUSED_S):
+            _log.info("old image removed", image=name)
 
 
 def _agent_files() -> list[Path]:

@@ -12,6 +12,7 @@ import pytest
 from actors.core.errors import SandboxUnavailable
 from actors.sandbox.base import Level, Limits
 from actors.sandbox.docker import LABEL, DockerBackend
+from actors.sandbox.docker_engine import DockerEngine
 from actors.testing.dockerd import Dockerd
 
 # Runs as a program of its own: makes a sandbox, says so, and never ends it.
@@ -196,6 +197,28 @@ async def test_the_image_is_imported_once(backend, client, cache, dockerd):
     assert await second.build() == name
     assert client.images.get(name).id == first
     await second.aclose()
+
+
+async def test_images_of_earlier_versions_are_removed_unless_they_are_in_use(backend, client, dockerd):
+    name = await backend.build()
+    draft = client.containers.create(name, ["true"])
+    for repository, tag in (("greenroom-sandbox", "unused"), ("greenroom-sandbox", "used"), ("somebody", "elses")):
+        draft.commit(repository, tag=tag)
+    in_use = client.containers.create("greenroom-sandbox:used", ["true"])
+    engine = DockerEngine(dockerd.host)
+    try:
+        assert engine.drop_older(name, by_s=86400) == ()
+        dropped = engine.drop_older(name, by_s=-86400)
+        assert "greenroom-sandbox:unused" in dropped
+        assert not {"greenroom-sandbox:used", "somebody:elses", name} & set(dropped)
+        for kept in ("greenroom-sandbox:used", "somebody:elses", name):
+            assert client.images.get(kept)
+        in_use.remove()
+        assert "greenroom-sandbox:used" in engine.drop_older(name, by_s=-86400)
+    finally:
+        engine.close()
+        draft.remove()
+        client.images.remove("somebody:elses")
 
 
 async def test_an_image_of_the_users_own(backend, client, cache, dockerd, limits):
