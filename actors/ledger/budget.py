@@ -112,7 +112,7 @@ def refusal(denied: Denied) -> BudgetExceeded | AccountSuspended:
     """The error for a reservation that did not pass."""
     scope, window = window_of(denied.bucket)
     if denied.flag == "suspended":
-        return AccountSuspended(scope=scope, what_to_do=_SUSPENDED)
+        return suspended(scope)
     details: dict[str, Any] = {"scope": scope, "window": window}
     if denied.limit >= 0:
         details["limit_micros"] = denied.limit
@@ -133,6 +133,10 @@ def refusal(denied: Denied) -> BudgetExceeded | AccountSuspended:
         f" and reserved {format_usd(denied.reserved)}",
         **details,
     )
+
+
+def suspended(scope: str) -> AccountSuspended:
+    return AccountSuspended(scope=scope, what_to_do=_SUSPENDED)
 
 
 _SUSPENDED = "Ask an operator to resume the account. Reading, exporting and deleting work meanwhile."

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from ..core.clock import Clock
 from .base import Accounts, Flag, Window, window_end
-from .budget import UserLimits
+from .budget import UserLimits, suspended
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class Gauges:
         self._accounts = accounts
         self._limits = limits
         self._clock = clock
+
+    async def check(self, user_id: str) -> None:
+        """Raises `AccountSuspended` for a user who is; `LedgerUnavailable`."""
+        if any(gauge.flag == "suspended" for gauge in await self.of(user_id)):
+            raise suspended("user")
 
     async def of(self, user_id: str) -> tuple[Gauge, ...]:
         """The user's own budgets, the shortest window first. Raises `LedgerUnavailable`."""

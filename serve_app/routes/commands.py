@@ -58,10 +58,12 @@ async def run_in_sandbox(
     the verdict `policy`. Commands of a sandbox run one after the other, so that this one may wait for the model's,
     within its own time. As a stream: `output` as it comes (of much output the beginning), and `result` at the end.
 
-    An `Idempotency-Key` is refused: nothing is kept of the answer, so a repeat would run a second time.
+    A suspended user runs nothing. An `Idempotency-Key` is refused: nothing is kept of the answer, so a repeat would run
+    a second time.
     """
     if key is not None:
         raise InvalidInput("a command cannot be repeated under an Idempotency-Key: it would run a second time")
+    await services.costs.gauges.check(principal.user_id)
     run = _Run(services, principal, session_id, body, _timeout(services, body))
     if body.stream or wants_stream(request):
         await services.workspaces.check(session_id, principal.user_id)

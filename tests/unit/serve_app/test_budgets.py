@@ -48,6 +48,8 @@ async def test_a_suspended_user_gets_403_for_what_costs_and_keeps_the_rest(make_
     body = refused.json()
     assert (body["code"], body["retryable"], body["scope"]) == ("account_suspended", False, "user")
     assert "operator" in body["what_to_do"]
+    ran = await edge.http.post(f"/api/v1/sessions/{session}/exec", json={"command": "ls"})
+    assert (ran.status_code, ran.json()["code"]) == (403, "account_suspended")
     for path in ("", f"/{session}", f"/{session}/events", f"/{session}/files"):
         assert (await edge.http.get(f"/api/v1/sessions{path}")).status_code == 200, path
     assert (await edge.http.delete(f"/api/v1/sessions/{session}")).status_code == 204
