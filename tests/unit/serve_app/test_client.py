@@ -149,7 +149,17 @@ async def test_the_workspace_by_the_client(make_edge, client_of):
         session = (await client.create_session())["id"]
         printed = []
         ended = await client.exec(session, command="wc x", timeout_s=5, on_output=printed.append)
-        assert ended == {"verdict": "nonzero", "exit_code": 2, "output": "no x\n", "truncated": False, "wall_s": 0.5}
+        assert ended == {
+            "verdict": "nonzero",
+            "exit_code": 2,
+            "output": "no x\n",
+            "truncated": False,
+            "wall_s": 0.5,
+            "output_bytes": 0,
+            "cpu_s": None,
+            "peak_memory_bytes": None,
+            "variables": None,
+        }
         assert printed == ["no x\n"]
         assert (await client.exec(session, python="print(1)"))["output"] == "1\n"
 

@@ -182,6 +182,8 @@ async def test_events_are_flat_objects(edge):
         "model": None,
         "on_busy": "enqueue",
         "fingerprint": None,
+        "key_id": edge.key.split("_")[1],
+        "org_id": None,
     }
 
 
