@@ -45,7 +45,16 @@ NODES = Path(__file__).with_name("nodes.py")
 START_S = 120.0
 USER = "user_1"
 
+TEST_S = 300.0
+
 Eventually = Callable[..., Awaitable[Any]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test here may start a cluster first, and then wait for several things that take a while on a busy machine."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_S))
 
 
 @pytest.fixture

@@ -159,5 +159,5 @@ async def test_it_is_asked_again_as_soon_as_it_is_back(http, gcs, eventually):
         except HeadAway:
             return ()
 
-    (node,) = await eventually(answered, within_s=10)
+    (node,) = await eventually(answered)
     assert node.leaves_at is None

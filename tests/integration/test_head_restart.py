@@ -116,7 +116,7 @@ async def test_turns_end_sessions_stay_and_new_processes_can_be_made(machines, f
     async def ended():
         return all([await fleet.terminal(turn.turn_id, turn.session_id) for turn in turns])
 
-    await eventually(ended, within_s=30)
+    await eventually(ended)
     for turn in turns:
         assert await fleet.terminal(turn.turn_id, turn.session_id) == ["turn.completed"]
     for session in [*known, fresh, *(turn.session_id for turn in turns)]:

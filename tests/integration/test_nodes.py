@@ -91,11 +91,11 @@ async def turns_on(fleet, machine, spread, *, at_least=2):
     return running
 
 
-async def ends(fleet, turns, eventually, *, within_s):
+async def ends(fleet, turns, eventually):
     async def all_ended():
         return all([await fleet.terminal(turn.turn_id, turn.session_id) for turn in turns])
 
-    await eventually(all_ended, within_s=within_s)
+    await eventually(all_ended)
     for turn in turns:
         assert await fleet.terminal(turn.turn_id, turn.session_id) == ["turn.completed"]
 
@@ -129,7 +129,7 @@ async def test_every_turn_of_a_machine_that_is_killed_ends_without_anyone_asking
     took = await recovered_after(fleet, cut_off, eventually)
     record_property("taken_over_s", round(took, 2))
     print(f"taken over after {took:.2f} s")
-    await ends(fleet, turns, eventually, within_s=30)
+    await ends(fleet, turns, eventually)
 
     async def forgotten():
         status = await fleet.sessions.directory.status()
@@ -151,7 +151,7 @@ async def test_every_turn_of_a_machine_that_says_nothing_ends_without_anyone_ask
         took = await recovered_after(fleet, cut_off, eventually)
         record_property("taken_over_s", round(took, 2))
         print(f"taken over after {took:.2f} s")
-        await ends(fleet, turns, eventually, within_s=30)
+        await ends(fleet, turns, eventually)
     finally:
         second.send(signal.SIGCONT)
     for turn in turns:
@@ -183,7 +183,7 @@ async def test_a_session_keeps_its_workspace_when_it_moves_and_gets_another_when
         except SandboxUnavailable:
             return False
 
-    await eventually(works, within_s=30)
+    await eventually(works)
 
 
 # Machines that leave --------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ async def test_a_machine_that_is_drained_lets_its_turns_end_and_gets_nothing_new
     async def leaving():
         return set((await fleet.sessions.directory.status()).leaving) == hosts
 
-    await eventually(leaving, within_s=30)
+    await eventually(leaving)
     for _ in range(4):
         assert await fleet.host_of((await fleet.say("I am new.")).session_id) not in hosts
     queued = [await fleet.start("And then?", turn.session_id) for turn in staying]
@@ -211,7 +211,7 @@ async def test_a_machine_that_is_drained_lets_its_turns_end_and_gets_nothing_new
 
     assert (set(vacated.hosts), vacated.left) == (hosts, ())
     assert vacated.took_s < 30
-    await ends(fleet, [*turns, *queued], eventually, within_s=30)
+    await ends(fleet, [*turns, *queued], eventually)
     for turn in turns:
         assert await recovered(fleet, turn) == []  # every one could end in time
     assert SANDBOX_PREFIX + second.id not in sandboxes()
@@ -249,7 +249,7 @@ async def test_what_does_not_end_before_a_machine_leaves_goes_on_elsewhere(
     async def goes_on():
         return await recovered(fleet, turn)
 
-    await eventually(goes_on, within_s=30)
+    await eventually(goes_on)
     assert await fleet.host_of(turn.session_id) not in hosts
     await fleet.sessions.cancel(turn.session_id, "user_1", turn.turn_id)
 
@@ -289,7 +289,7 @@ async def test_directory_and_memories_come_back_elsewhere(lonely, spread, eventu
     await eventually(back, within_s=60)
     record_property("new_sessions_again_s", round(time.monotonic() - begun, 2))
     print(f"new sessions again after {time.monotonic() - begun:.2f} s")
-    await ends(fleet, turns, eventually, within_s=30)
+    await ends(fleet, turns, eventually)
 
     async def remembers():
         try:

@@ -179,7 +179,7 @@ async def test_streams_that_are_cut_leave_nothing_running(http, eventually):
         now = await busy()
         return all(now[name] <= before[name] + 4 for name in now)
 
-    await eventually(quiet, within_s=30)
+    await eventually(quiet)
     status = [await actor.status.remote() for actor in actors.values()]
     assert sum(one.running for one in status) == 1
     assert (await http.post(f"/api/v1/turns/{turn}/cancel")).json()["status"] == "cancelled"

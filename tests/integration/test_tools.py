@@ -98,7 +98,7 @@ async def test_a_program_that_is_cancelled_is_killed(sandboxes, eventually):
     async def gone():
         return not processes("98765.25")
 
-    await eventually(gone, within_s=20)
+    await eventually(gone)
 
 
 async def end_all(prefix) -> None:
@@ -128,7 +128,7 @@ async def test_a_turn_that_is_cancelled_kills_its_program(fleet, eventually):
     async def gone():
         return not processes("76543.25")
 
-    await eventually(gone, within_s=20)
+    await eventually(gone)
 
 
 async def test_a_deleted_session_leaves_no_sandbox_wherever_it_was_last(fleet, sandboxes, eventually):
@@ -148,7 +148,7 @@ async def test_a_deleted_session_leaves_no_sandbox_wherever_it_was_last(fleet, s
     async def released():
         return (await sandboxes.status()).leased < leased
 
-    await eventually(released, within_s=10)
+    await eventually(released)
 
 
 async def test_sandboxes_come_back_with_a_new_actor(fleet, sandboxes):
@@ -184,7 +184,7 @@ async def test_a_program_that_is_cancelled_before_it_started_is_never_run(fleet,
     async def gone():
         return not processes("87654.25")
 
-    await eventually(gone, within_s=20)
+    await eventually(gone)
 
 
 async def test_a_status_that_was_asked_before_comes_back_with_a_new_actor(fleet):
@@ -209,7 +209,7 @@ async def test_an_actor_that_was_ended_by_mistake_comes_back_without_anyone_aski
         except SandboxUnavailable:
             return False
 
-    await eventually(back, within_s=30)
+    await eventually(back)
 
 
 # Memories -------------------------------------------------------------------------------------------

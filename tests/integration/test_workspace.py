@@ -115,15 +115,15 @@ async def test_a_client_that_goes_away_takes_its_command_with_it(http, session, 
         return not processes(marker)
 
     asking = asyncio.create_task(_ask(http, session, body))
-    await eventually(running, within_s=30)
+    await eventually(running)
     asking.cancel()
     await asyncio.wait([asking])
-    await eventually(gone, within_s=30)
+    await eventually(gone)
 
     async def told():
         return (await audited(served, session))[-1] == ("command.run", "ended", "cancelled")
 
-    await eventually(told, within_s=30)
+    await eventually(told)
 
 
 async def _ask(http: httpx.AsyncClient, session: str, body: dict) -> None:
@@ -137,7 +137,7 @@ async def test_a_session_that_is_deleted_takes_its_command_with_it(http, session
     async def running():
         return processes("98765.5")
 
-    await eventually(running, within_s=30)
+    await eventually(running)
     assert (await http.delete(f"/api/v1/sessions/{session}")).status_code == 204
     async with asyncio.timeout(30):
         answer = await asking
