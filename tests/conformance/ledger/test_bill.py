@@ -191,7 +191,7 @@ def plan(calls: int) -> list[list[tuple[str, str, str]]]:
     return [said[at : at + TURNS] for at in range(0, calls, TURNS)]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)  # ten thousand calls, if they are asked for
 @pytest.mark.parametrize(("backend", "share"), [("sqlite", 1.0), ("redis+postgresql", 0.25)], indirect=["backend"])
 async def test_the_books_are_the_bill_to_the_micro_dollar(
     process: Any, share: float, tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
