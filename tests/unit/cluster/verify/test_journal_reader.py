@@ -26,7 +26,9 @@ async def test_it_reads_what_the_journal_reads(open_place, told_home, good):
         row = await place.database.read(lambda c: c.execute(sa.select(SESSIONS)).one())
         assert (good.session.epoch, good.session.last_seq) == (row.epoch, row.last_seq)
         assert {turn.id for turn in good.turns} == {f"turn_{number}" for number in range(1, 9)}
-        assert sum(attempt.is_told for attempt in good.attempts) == sum(event.body.type == "usage.updated" for event in good.events)
+        assert sum(attempt.is_told for attempt in good.attempts) == sum(
+            event.body.type == "usage.updated" for event in good.events
+        )
 
 
 async def test_sessions_are_named_once_each_in_pages(open_place, monkeypatch):
