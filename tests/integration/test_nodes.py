@@ -101,15 +101,19 @@ async def ends(fleet, turns, eventually):
 
 
 async def recovered_after(fleet, turns, eventually):
-    """Seconds until each of those turns that was cut off was taken over."""
+    """Seconds until each of those turns that was cut off was taken over; a slow machine lets some end before that."""
     begun = time.monotonic()
 
-    async def recovering():
-        events = [await fleet.journal(turn.session_id) for turn in turns]
-        return all(any(event.body.type == "turn.recovering" for event in one) for one in events)
+    async def told():
+        return [{event.body.type for event in await fleet.journal(turn.session_id)} for turn in turns]
 
-    await eventually(recovering, within_s=60)
-    return time.monotonic() - begun
+    async def taken_over():
+        return all({"turn.recovering", "turn.completed"} & types for types in await told())
+
+    await eventually(taken_over)
+    took = time.monotonic() - begun
+    assert any("turn.recovering" in types for types in await told()), "none was cut off"
+    return took
 
 
 async def test_a_machine_that_joins_gets_session_actors_and_one_sandbox_actor(fleet, first, second, spread):
