@@ -139,7 +139,10 @@ def turn(row: TurnRow) -> TurnOut:
     spent = outcome.spent if outcome else Spent()
     error, stop_reason, stopped = None, None, ()
     if isinstance(outcome, TurnFailed):
-        error = ErrorOut(code=outcome.error.code, message=outcome.error.message, retryable=outcome.error.retryable)
+        failure = outcome.error
+        error = ErrorOut(
+            code=failure.code, message=failure.message, retryable=failure.retryable, details=failure.details
+        )
         stop_reason = "error"
     elif isinstance(outcome, TurnCancelled):
         stop_reason, stopped = "cancelled", outcome.stopped

@@ -162,6 +162,8 @@ class ErrorOut(BaseModel):
     code: str
     message: str
     retryable: bool
+    details: dict[str, Any] = {}
+    """Of a refusal for money."""
 
 
 class TurnOut(BaseModel):

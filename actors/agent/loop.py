@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from ..core.clock import Clock
-from ..core.errors import ConflictError, GreenroomError, StoreUnavailable
+from ..core.errors import AccountSuspended, BudgetExceeded, ConflictError, GreenroomError, StoreUnavailable
 from ..core.events import Failure, StopReason, TurnCancelled, TurnCompleted, TurnFailed, TurnRecovering, TurnWaiting
 from ..core.text import mended
 from ..ledger.book import AttemptClosed
@@ -63,7 +63,7 @@ class TurnLoop:
             await self._cancelled(log, turn)
             return
         except GreenroomError as error:
-            self._failed(log, turn, Failure(error.code, mended(error.message), error.retryable))
+            self._failed(log, turn, _failure(error))
         except Exception:  # the loop's border: a defect fails the turn, not the session; the log has its insides
             self._logger.exception("turn crashed", session_id=log.state.session_id, turn_id=turn.id)
             self._failed(log, turn, Failure("internal", "an internal error; the server's log says more"))
@@ -129,3 +129,8 @@ class TurnLoop:
         log.stage(TurnCancelled(running or ("model",), turn.steps, turn.spent), turn.id)
         async with asyncio.timeout(CLOSING_S):
             await log.flush()
+
+
+def _failure(error: GreenroomError) -> Failure:
+    details = error.details if isinstance(error, BudgetExceeded | AccountSuspended) else {}
+    return Failure(error.code, mended(error.message), error.retryable, dict(details))

@@ -48,6 +48,8 @@ class Failure:
     code: str
     message: str
     retryable: bool = False
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Of a refusal for money: which budget, how full, until when, and what to do."""
 
 
 # Sessions and what people say -----------------------------------------------------------------------

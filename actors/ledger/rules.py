@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..core.errors import HoldConflict
-from .base import Balance, Bucket, Denied, Hold, State, Wanted
+from .base import Balance, Bucket, Denied, Flag, Hold, State, Wanted
 
 
 def judge(wanted: Wanted, balances: Mapping[str, Balance]) -> int | Denied:
@@ -18,7 +18,7 @@ def judge(wanted: Wanted, balances: Mapping[str, Balance]) -> int | Denied:
     refusing = ("suspended", "paused") if wanted.dear else ("suspended",)
     flagged = (b for flag in refusing for b in wanted.buckets if balances[b.name].flag == flag)
     if (first := next(flagged, None)) is not None:
-        return _denied(first, balances[first.name], may_pass=False)
+        return _denied(first, balances[first.name], flag=balances[first.name].flag)
     if wanted.amount == 0:
         return 0
     limited = [bucket for bucket in wanted.buckets if bucket.limit_micros is not None]
@@ -36,9 +36,10 @@ def _room(bucket: Bucket, balance: Balance) -> int:
     return bucket.limit_micros - balance.spent - balance.reserved
 
 
-def _denied(bucket: Bucket, balance: Balance, *, may_pass: bool) -> Denied:
+def _denied(bucket: Bucket, balance: Balance, *, flag: Flag | None = None, may_pass: bool = False) -> Denied:
+    """A flag is named where it is the reason, and not where there is no room."""
     limit = -1 if bucket.limit_micros is None else bucket.limit_micros
-    return Denied(bucket.name, balance.spent, balance.reserved, limit, balance.flag, may_pass)
+    return Denied(bucket.name, balance.spent, balance.reserved, limit, flag, may_pass)
 
 
 def repeated(known: Hold, wanted: Wanted) -> Hold:

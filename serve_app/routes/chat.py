@@ -114,7 +114,7 @@ def _answer(request: Request, result: TurnResult) -> Response:
         code=result.error.code,
         detail=result.error.message,
         retryable=result.error.retryable,
-        members={"session_id": result.session_id, "turn_id": result.turn_id},
+        members={**result.error.details, "session_id": result.session_id, "turn_id": result.turn_id},
     )
 
 
