@@ -86,7 +86,7 @@ def greenroom(model_url: str) -> Iterator[Cluster]:
             **os.environ,
             "GREENROOM_HOME": home,
             "GREENROOM_LLM_BASE_URL": model_url,
-            "GREENROOM_MODEL": "bench",
+            "GREENROOM_MODEL": "scripted",
         }
         started = time.monotonic()
         up = subprocess.run(
