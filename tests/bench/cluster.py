@@ -87,6 +87,10 @@ def greenroom(model_url: str) -> Iterator[Cluster]:
             "GREENROOM_HOME": home,
             "GREENROOM_LLM_BASE_URL": model_url,
             "GREENROOM_MODEL": "scripted",
+            # Budgets count, as they do for everybody, and do not end.
+            "GREENROOM_BUDGET_USER_HOUR_MICROS": "0",
+            "GREENROOM_BUDGET_USER_DAY_MICROS": "0",
+            "GREENROOM_BUDGET_USER_MONTH_MICROS": "0",
         }
         started = time.monotonic()
         up = subprocess.run(
