@@ -116,6 +116,19 @@ async def test_what_is_only_held_is_no_reason_to_refuse_a_message(process: Any) 
     await gate.check("u", "s", amount=1)
 
 
+async def test_a_pause_is_named_only_where_it_is_why(process: Any) -> None:
+    gate = budgets(process, 100)
+    hold = await gate.reserve("a", "u", "s", amount=100, least=100)
+    await gate.dispatch(hold)
+    await process.ledger.settle(hold, 100)
+    hour = UserLimits(hour=100).scopes("u", "s")[0].bucket(process.clock.now()).name
+    await process.ledger.flag(hour, "paused")
+    for dear in (False, True):
+        with pytest.raises(BudgetExceeded) as refused:
+            await gate.reserve("b", "u", "s", amount=1, least=1, dear=dear)
+        assert refused.value.details.get("flag") == ("paused" if dear else None)
+
+
 async def test_a_suspended_user_is_told_so(process: Any) -> None:
     gate = budgets(process)
     hour = UserLimits(hour=1).scopes("u", "s")[0].bucket(process.clock.now()).name

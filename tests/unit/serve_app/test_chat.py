@@ -177,7 +177,7 @@ async def test_a_turn_that_fails_says_so_is_recorded_and_the_session_goes_on(
     assert body["retryable"] is retryable
     turn = (await edge.http.get(f"/api/v1/turns/{body['turn_id']}")).json()
     assert (turn["status"], turn["stop_reason"]) == ("failed", "error")
-    assert turn["error"] == {"code": code, "message": body["detail"], "retryable": retryable}
+    assert turn["error"] == {"code": code, "message": body["detail"], "retryable": retryable, "details": {}}
     terminal = [e["type"] for e in await edge.events(body["session_id"]) if e["type"].startswith("turn.")]
     assert terminal == ["turn.started", "turn.failed"]
     assert (await edge.say("Again?", session_id=body["session_id"]))["message"] == "Better now."
