@@ -39,11 +39,12 @@ _OFTEN_USED = (
 class Command:
     """The command that runs now. `variables` tells of the interpreter that lasts, where that is what runs it."""
 
-    def __init__(self, id_: int, pid: int, output_fd: int, variables: str | None = None) -> None:
+    def __init__(self, id_: int, pid: int, output_fd: int, variables: str | None = None, program: bytes = b"") -> None:
         self.id = id_
         self.pid = pid
         self.output_fd = output_fd
         self.variables = variables
+        self.program = program
 
 
 class Agent:
@@ -206,10 +207,13 @@ class Agent:
                 self._end_interpreter()
                 raise
         self._selector.register(self._interpreter.answers_fd, selectors.EVENT_READ, self._hear)
-        return Command(request, self._interpreter.pid, self._interpreter.output_fd, variables)
+        return Command(request, self._interpreter.pid, self._interpreter.output_fd, variables, text)
 
     def _end_interpreter(self) -> None:
-        self._forget(commands.sweep())
+        commands.sweep()
+        if self._interpreter:
+            self._interpreter.close()
+            self._interpreter = None
 
     def _hear(self) -> None:
         """The interpreter that lasts says something: that its program has ended, or it is not to be used any more."""
@@ -220,9 +224,26 @@ class Agent:
         except BlockingIOError:
             return
         except (OSError, ValueError):
-            self._finish({})
+            if not self._begin_again():
+                self._finish({})
         else:
             self._finish({}, code)
+
+    def _begin_again(self) -> bool:
+        """Give the program to a new interpreter, where the one that was asked was dying and had not begun with it.
+
+        The command before may have killed it, and a process that is killed takes a while to be dead.
+        """
+        command, lasting = self._command, self._interpreter
+        if not (command and lasting) or command.variables != "kept" or lasting.has_begun():
+            return False
+        for fd in (command.output_fd, lasting.answers_fd):
+            if fd in self._selector.get_map():
+                self._selector.unregister(fd)
+        self._command = None
+        self._end_interpreter()
+        self._start(command.id, "keep", command.program)
+        return True
 
     def _forward(self, output_fd: int) -> None:
         # A command may have ended, and its pipe been closed, earlier in the same round of events.
@@ -254,7 +275,8 @@ class Agent:
             os.read(woken, 512)
         buried = commands.reap()
         if self._command and self._command.pid in buried:
-            self._finish(buried)
+            if self._command.variables is None or not self._begin_again():
+                self._finish(buried)
         else:
             self._forget(buried)
 

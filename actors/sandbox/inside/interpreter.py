@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import struct
+import sys
 
 REQUEST = struct.Struct(">16sI")
 """A number that nobody can guess, and the size of the program."""
@@ -15,6 +16,7 @@ ANSWER = struct.Struct(">16sB")
 """The same number, and the exit code."""
 _DISCARD_BYTES = 64 * 1024
 _DISCARD_READS = 64
+_FIONREAD = 0x541B
 
 
 class Interpreter:
@@ -51,6 +53,13 @@ class Interpreter:
             raise ValueError("not the answer to the call")
         self._call = b""
         return data[16]
+
+    def has_begun(self) -> bool:
+        """It has taken its last request out of the pipe. One that is dying can be given a request, and takes none."""
+        import fcntl  # noqa: PLC0415  hardly any sandbox comes here, and each start would wait for it
+
+        unread = fcntl.ioctl(self._requests_fd, _FIONREAD, bytes(4))
+        return int.from_bytes(unread, sys.byteorder) < REQUEST.size
 
     def close(self) -> None:
         for fd in (self.output_fd, self._requests_fd, self.answers_fd, self._source_fd):

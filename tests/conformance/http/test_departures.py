@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -65,7 +66,7 @@ def app(tmp_path: Path, sandboxes: FakeSandboxes, audit: ListAudit) -> FastAPI:
         workspaces=Workspaces(user, guard),
         book=user,
         approvals=unused,
-        costs=unused,
+        costs=cast("Any", SimpleNamespace(gauges=user)),
         keys=user,
         llm=unused,
         started=0.0,

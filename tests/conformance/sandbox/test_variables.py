@@ -139,7 +139,7 @@ seen = count
 
 
 async def test_one_that_another_command_killed_is_told_as_new(sandbox, keep):
-    await keep("x = 1")
+    await keep("x = b'x' * (60 << 20)")  # of which it takes a while to die
     assert (await sandbox.shell("kill -KILL -1; echo survived", timeout_s=10)).output == "survived\n"
     assert told(await keep("print('x' in globals())")) == ("ok", "False\n", "new")
 
