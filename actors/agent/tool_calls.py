@@ -73,14 +73,22 @@ class ToolCalls:
             if tool.approval is not None and tool.approval.decision == "deny":
                 refuse(log, turn, tool)
             else:
-                before_each()
-                await self._run(log, turn, tool, deadline=deadline)
+                await self._run(log, turn, tool, deadline=deadline, before_each=before_each)
 
-    async def _run(self, log: SessionLog, turn: TurnState, tool: ToolState, *, deadline: float) -> None:
+    async def _run(
+        self,
+        log: SessionLog,
+        turn: TurnState,
+        tool: ToolState,
+        *,
+        deadline: float,
+        before_each: Callable[[], None],
+    ) -> None:
         if (stopping := self._stopping.get(log.state.session_id)) is not None:
             await asyncio.wait({stopping})  # it would stop this call too
         left_s = max(0.0, deadline - self._clock.monotonic())
         timeout_s = await self._run_s(log, tool, left_s)
+        before_each()  # after all that is waited for: what it asks must still hold at the start
         uses = self._meters.open(log, turn, tool.call, timeout_s=timeout_s)
         log.stage(ToolStarted(tool.call.id, tool.call.name), turn.id)
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from actors.agent.orders import Pause, Resume
 from actors.core.errors import AccountSuspended, BudgetExceeded, LedgerUnavailable, ModelUnavailable
 from actors.core.events import TurnFailed
 from actors.ledger.base import Balance, State
@@ -15,6 +16,7 @@ from actors.ledger.sql import SqlLedger
 from actors.llm.base import ModelInfo, Resending, Retrying, TextDelta
 from actors.llm.limits import CallLimits, FairSlots, LimitedLLM
 from actors.testing import ScriptedLLM, calls, says
+from actors.testing.sandboxes import FakeSandboxes
 
 DOLLAR = 1_000_000
 CENT = Decimal("0.01")
@@ -58,6 +60,33 @@ async def test_a_turn_pays_what_its_calls_cost(world: Any, money: Money) -> None
     assert result.status == "completed"
     assert await money.hour() == Balance(10 + 20_000, 0)
     assert await money.states() == [(State.SETTLED, 10), (State.SETTLED, 20_000)]
+
+
+async def test_a_pause_that_comes_while_a_tool_waits_for_the_ledger_holds_it(
+    world: Any, money: Money, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def is_paused(*_: str) -> bool:
+        asked.set()
+        await answer.wait()
+        return False
+
+    budgets, sandboxes = money.budgets(), FakeSandboxes()
+    monkeypatch.setattr(budgets, "is_paused", is_paused)
+    llm = Priced([calls(("run_shell", {"command": "next"})), says("done")])
+    host = world.host(llm, budgets=budgets, sandboxes=sandboxes, budget_expensive_run_s=7, completion_max_tokens=50)
+    command = world.submit()
+    await host.submit(command)
+    await asyncio.wait_for(asked.wait(), 5)
+    await host.control("sess_1", "user_1", Pause())
+    answer.set()
+    await until(lambda: not host.status().running)
+    assert (await world.types())[-1] == "turn.waiting"
+    assert sandboxes.runs == []
+    await host.control("sess_1", "user_1", Resume())
+    assert (await host.chat(command, wait_s=5)).message == "done"
+    assert [run.source for run in sandboxes.runs] == ["next"]
 
 
 async def test_while_a_call_runs_its_worst_case_is_held(world: Any, money: Money, until: Any) -> None:
