@@ -15,15 +15,8 @@ from .core.rounds import repeat
 from .core.settings import Settings
 from .ray_fleet import RayFleet, SandboxFleet
 from .register import Register
-from .wiring.alerts import open_alert_rounds
-from .wiring.ledger import open_reaper, open_truths
-from .wiring.leftovers import open_leftovers
-from .wiring.reconciliation import open_reconciliation
+from .wiring.rounds import TEND_S, Rounds, open_rounds
 from .wiring.store import open_journal
-
-TEND_S = 1.0
-SWEEP_S = 60.0
-RECONCILE_S = 3600.0
 
 
 @ray.remote
@@ -55,23 +48,18 @@ class DirectoryActor:
         upkeep = Upkeep(journal, directory.wake, clock=clock, retention_days=settings.retention_days)
         sandboxes = SandboxFleet(settings, register)
         # Apart from one another: a host that takes long to start must not keep cut off turns waiting.
-        reaper = await self._stack.enter_async_context(open_reaper(settings, clock))
-        truths = await self._stack.enter_async_context(open_truths(settings, clock))
-        rounds = {
-            "keep warm": directory.keep_warm,
-            "upkeep": upkeep.round,
-            "sandboxes": sandboxes.tend,
-            "ledger": reaper.round,
-            "late costs": truths.round,
-            **await self._stack.enter_async_context(open_alert_rounds(settings, clock)),
+        rounds: Rounds = {
+            "keep warm": (directory.keep_warm, TEND_S),
+            "upkeep": (upkeep.round, TEND_S),
+            "sandboxes": (sandboxes.tend, TEND_S),
+            **await self._stack.enter_async_context(open_rounds(settings, clock)),
         }
-        reconciliation = await self._stack.enter_async_context(open_reconciliation(settings, clock))
-        leftovers = await self._stack.enter_async_context(open_leftovers(settings, clock))
         self._tending = [
-            asyncio.create_task(repeat(leftovers.round, lambda: clock.sleep(SWEEP_S), name="leftovers")),
-            asyncio.create_task(repeat(reconciliation.round, lambda: clock.sleep(RECONCILE_S), name="reconciliation")),
             asyncio.create_task(repeat(directory.rescue, lambda: directory.rest(TEND_S), name="rescue")),
-            *(asyncio.create_task(repeat(one, lambda: clock.sleep(TEND_S), name=name)) for name, one in rounds.items()),
+            *(
+                asyncio.create_task(repeat(one, lambda rest_s=rest_s: clock.sleep(rest_s), name=name))
+                for name, (one, rest_s) in rounds.items()
+            ),
         ]
         return directory
 

@@ -1,7 +1,6 @@
 """Who reacts to thresholds of budgets, and who tells operators of them."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import httpx
 
@@ -14,8 +13,7 @@ from ..ledger.base import Accounts
 from ..security.audit import SqlAudit
 from ..security.cipher import ClearText
 from ..store.database import Database
-from .ledger import open_ledger, watch
-from .store import open_database
+from .ledger import watch
 
 
 def reactions(settings: Settings, accounts: Accounts, database: Database, clock: Clock) -> Reactions:
@@ -28,27 +26,21 @@ def reactions(settings: Settings, accounts: Accounts, database: Database, clock:
     )
 
 
-@asynccontextmanager
-async def open_alert_rounds(
-    settings: Settings, clock: Clock
-) -> AsyncGenerator[dict[str, Callable[[], Awaitable[object]]]]:
-    """What the directory's process does again and again, by name."""
-    async with (
-        open_database(settings) as database,
-        open_ledger(settings, database, clock) as ledger,
-        httpx.AsyncClient() as client,
-    ):
-        rounds: dict[str, Callable[[], Awaitable[object]]] = {
-            "thresholds": CatchUp(watch(settings, clock), database, clock).round,
-            "reactions": reactions(settings, ledger, database, clock).round,
-        }
-        if settings.budget_webhook_url is not None:
-            rounds["webhook"] = Webhook(
-                AlertBook(database, clock),
-                client,
-                settings.budget_webhook_url,
-                secret=read_secret(settings.budget_webhook_secret_env),
-                tries=settings.budget_webhook_tries,
-                clock=clock,
-            ).round
-        yield rounds
+def alert_rounds(
+    settings: Settings, ledger: Accounts, database: Database, client: httpx.AsyncClient, clock: Clock
+) -> dict[str, Callable[[], Awaitable[object]]]:
+    """What the directory's process does again and again, by name. `client` tells the webhook."""
+    rounds: dict[str, Callable[[], Awaitable[object]]] = {
+        "thresholds": CatchUp(watch(settings, clock), database, clock).round,
+        "reactions": reactions(settings, ledger, database, clock).round,
+    }
+    if settings.budget_webhook_url is not None:
+        rounds["webhook"] = Webhook(
+            AlertBook(database, clock),
+            client,
+            settings.budget_webhook_url,
+            secret=read_secret(settings.budget_webhook_secret_env),
+            tries=settings.budget_webhook_tries,
+            clock=clock,
+        ).round
+    return rounds

@@ -1,4 +1,4 @@
-"""Which ledger stands behind the budgets, and who clears up in it."""
+"""Which ledger stands behind the budgets, and what it is told to watch."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -9,13 +9,9 @@ from ..ledger.alerts import Watch
 from ..ledger.base import Ledger, Window
 from ..ledger.budget import Budgets, UserLimits
 from ..ledger.payer import SharedLimits
-from ..ledger.reaper import Reaper
 from ..ledger.sql import SqlLedger
 from ..ledger.thresholds import Thresholds
-from ..ledger.truths import LateTruths
 from ..store.database import Database
-from .models import open_generations
-from .store import open_database
 
 _HOLD_MARGIN_S = 60.0
 
@@ -42,22 +38,6 @@ async def open_budgets(settings: Settings, database: Database, clock: Clock) -> 
         longest_s = max(2 * settings.llm_total_s, settings.sandbox_command_s)
         hold_s = longest_s + _HOLD_MARGIN_S
         yield Budgets(ledger, user_limits(settings), clock=clock, hold_s=hold_s, shared=shared_limits(settings))
-
-
-@asynccontextmanager
-async def open_reaper(settings: Settings, clock: Clock) -> AsyncGenerator[Reaper]:
-    async with open_database(settings) as database, open_ledger(settings, database, clock) as ledger:
-        yield Reaper(ledger, database, clock=clock)
-
-
-@asynccontextmanager
-async def open_truths(settings: Settings, clock: Clock) -> AsyncGenerator[LateTruths]:
-    async with (
-        open_database(settings) as database,
-        open_ledger(settings, database, clock) as ledger,
-        open_generations(settings, clock) as generations,
-    ):
-        yield LateTruths(ledger, database, generations, clock=clock)
 
 
 def watch(settings: Settings, clock: Clock) -> Watch:

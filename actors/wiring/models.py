@@ -7,7 +7,7 @@ from ..core import telemetry
 from ..core.clock import Clock
 from ..core.errors import InvalidInput
 from ..core.settings import Settings, read_secret
-from ..llm.base import LLM, Generations, KeyMeter
+from ..llm.base import LLM
 from ..llm.breakers import BreakerPolicy, Breakers, Key, State
 from ..llm.chat_request import OPENROUTER_DIALECT, ChatDialect, MaxPrice
 from ..llm.demo import DemoModel
@@ -59,25 +59,12 @@ def keeps_records(settings: Settings) -> bool:
 
 
 @asynccontextmanager
-async def open_generations(settings: Settings, clock: Clock) -> AsyncGenerator[Generations | None]:
-    """Where answers are looked up; None where nobody keeps records of them."""
+async def open_records(settings: Settings, clock: Clock) -> AsyncGenerator[OpenAIClient | None]:
+    """Where costs of answers are looked up, and the meter of the key is read; None where nobody keeps records."""
     if not keeps_records(settings):
         yield None
         return
-    client = _client(settings, clock, Breakers(BreakerPolicy(), clock=clock))
-    try:
-        yield client
-    finally:
-        await client.aclose()
-
-
-@asynccontextmanager
-async def open_key_meter(settings: Settings, clock: Clock) -> AsyncGenerator[KeyMeter | None]:
-    """The meter of the server that models are asked at; None where there is none."""
-    if not keeps_records(settings):
-        yield None
-        return
-    client = _client(settings, clock, Breakers(BreakerPolicy(), clock=clock))
+    client = _client(settings, clock)
     try:
         yield client
     finally:
@@ -123,7 +110,7 @@ def _llm(settings: Settings, clock: Clock, breakers: Breakers) -> LLM:
     return DemoModel(clock=clock) if model_source(settings) == DEMO else _client(settings, clock, breakers)
 
 
-def _client(settings: Settings, clock: Clock, breakers: Breakers) -> OpenAIClient:
+def _client(settings: Settings, clock: Clock, breakers: Breakers | None = None) -> OpenAIClient:
     return OpenAIClient(
         base_url=model_source(settings),
         default_model=default_model(settings),
