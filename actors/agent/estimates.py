@@ -108,18 +108,19 @@ class Estimates:
         request = await self._request(question)
         price = await self._prices.of(request.model)
         calls = await self._uses.recent(question.user_id, request.model)
+        worst = Usage(prompt_tokens_at_most(request), request.max_completion_tokens)
         estimate = Estimate(
             model=request.model,
             price=price,
-            prompt_tokens_at_most=prompt_tokens_at_most(request),
-            completion_tokens_at_most=request.max_completion_tokens,
-            worst_micros=price.at_most(request, request.max_completion_tokens),
-            likely=likely(calls, request, question, price),
+            prompt_tokens_at_most=worst.prompt_tokens,
+            completion_tokens_at_most=worst.completion_tokens,
+            worst_micros=price.of(worst),
+            likely=likely(calls, worst, question, price),
             gauges=await self._gauges.of(question.user_id),
         )
         if estimate.fits:
             return estimate
-        return replace(estimate, alternative=fitting(await self._listed(), request, estimate.gauges))
+        return replace(estimate, alternative=fitting(await self._listed(), worst, estimate.gauges, but=request.model))
 
     async def _request(self, question: Question) -> ModelRequest:
         """The first request of the turn, as the session would make it."""
@@ -149,7 +150,7 @@ class Estimates:
             return ()
 
 
-def likely(calls: Sequence[RecentCall], request: ModelRequest, question: Question, price: Price) -> Likely | None:
+def likely(calls: Sequence[RecentCall], worst: Usage, question: Question, price: Price) -> Likely | None:
     """What the call will probably take, None without rows to tell it from.
 
     Its prompt is that of the session's last call, what was answered, and the new message; without such a call it
@@ -159,12 +160,10 @@ def likely(calls: Sequence[RecentCall], request: ModelRequest, question: Questio
         return None
     before = next((call.usage for call in calls if call.session_id == question.session_id), None)
     message = math.ceil(len(question.message) / CHARS_PER_TOKEN)
-    prompt = (
-        math.ceil(prompt_tokens_at_most(request) / CHARS_PER_TOKEN) if before is None else before.total_tokens + message
-    )
+    prompt = math.ceil(worst.prompt_tokens / CHARS_PER_TOKEN) if before is None else before.total_tokens + message
     completion = math.ceil(statistics.median(call.usage.completion_tokens for call in calls))
     turns = Counter(call.turn_id for call in calls)
-    usage = Usage(prompt, min(completion, request.max_completion_tokens))
+    usage = Usage(prompt, min(completion, worst.completion_tokens))
     return Likely(
         calls=len(calls),
         turns=len(turns),
@@ -175,24 +174,23 @@ def likely(calls: Sequence[RecentCall], request: ModelRequest, question: Questio
     )
 
 
-def fitting(listed: Sequence[ModelInfo], request: ModelRequest, gauges: Sequence[Gauge]) -> Alternative | None:
-    """The dearest listed model whose worst case every budget has room for."""
+def fitting(listed: Sequence[ModelInfo], worst: Usage, gauges: Sequence[Gauge], *, but: str) -> Alternative | None:
+    """The dearest listed model, but that one, whose worst case every budget has room for."""
     if any(gauge.flag is not None for gauge in gauges):
         return None
     found = [
-        Alternative(info.id, worst)
+        Alternative(info.id, micros)
         for info in listed
-        if info.id != request.model and (worst := _worst(info, request)) is not None
-        if all(fits(gauge, worst) for gauge in gauges)
+        if info.id != but and (micros := _worst(info, worst)) is not None
+        if all(fits(gauge, micros) for gauge in gauges)
     ]
     return max(found, key=lambda one: (one.worst_micros, one.model), default=None)
 
 
-def _worst(info: ModelInfo, request: ModelRequest) -> int | None:
+def _worst(info: ModelInfo, worst: Usage) -> int | None:
     """None where the price is not known, or its context is too short."""
     if info.prompt_usd is None or info.completion_usd is None:
         return None
-    tokens = prompt_tokens_at_most(request) + request.max_completion_tokens
-    if info.context_length is not None and tokens > info.context_length:
+    if info.context_length is not None and worst.total_tokens > info.context_length:
         return None
-    return Price(info.prompt_usd, info.completion_usd).at_most(request, request.max_completion_tokens)
+    return Price(info.prompt_usd, info.completion_usd).of(worst)

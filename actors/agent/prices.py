@@ -36,16 +36,12 @@ class Price:
         """Micro-dollars for tokens, rounded up."""
         return to_micros(usage.prompt_tokens * self.prompt_usd + usage.completion_tokens * self.completion_usd)
 
-    def at_most(self, request: ModelRequest, completion_tokens: int) -> int:
-        """Micro-dollars for a request that is answered with so many tokens."""
-        return 0 if self.is_free else self.of(Usage(prompt_tokens_at_most(request), completion_tokens))
-
-    def affordable_tokens(self, request: ModelRequest, micros: int) -> int:
+    def affordable_tokens(self, prompt_tokens: int, micros: int, *, most: int) -> int:
         """Completion tokens that a sum buys beside the prompt."""
-        left = Decimal(micros) / MICROS_PER_USD - prompt_tokens_at_most(request) * self.prompt_usd
+        left = Decimal(micros) / MICROS_PER_USD - prompt_tokens * self.prompt_usd
         if not self.completion_usd:
-            return request.max_completion_tokens
-        return min(request.max_completion_tokens, int((left / self.completion_usd).to_integral_value(ROUND_FLOOR)))
+            return most
+        return min(most, int((left / self.completion_usd).to_integral_value(ROUND_FLOOR)))
 
 
 FREE = Price(Decimal(0), Decimal(0))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from ..core.errors import GreenroomError, LedgerUnavailable
+from ..core.messages import Usage
 from ..core.money import to_micros
 from ..ledger.base import Hold
 from ..ledger.book import AttemptClosed
@@ -14,7 +15,7 @@ from ..ledger.budget import Budgets
 from ..ledger.expensive import Expensive, Operation
 from ..ledger.thresholds import Alert
 from ..llm.base import ModelRequest
-from .prices import FREE, Price, Prices
+from .prices import FREE, Price, Prices, prompt_tokens_at_most
 
 ANSWER_TOKENS = 256
 """Where little is left, an answer may be cut to so many tokens; below that the call is refused."""
@@ -93,13 +94,15 @@ class Spending:
         `AccountSuspended`, `LedgerUnavailable`.
         """
         price = await self._prices.of(request.model)
-        amount = price.at_most(request, request.max_completion_tokens)
-        shortest = min(ANSWER_TOKENS, request.max_completion_tokens)
-        least = price.at_most(request, shortest) if first else amount
+        most = request.max_completion_tokens
+        # Once, and not at all for what is free: it takes the whole talk apart.
+        prompt = 0 if price.is_free else prompt_tokens_at_most(request)
+        amount = price.of(Usage(prompt, most))
+        least = price.of(Usage(prompt, min(ANSWER_TOKENS, most))) if first else amount
         user_id, session_id, dear = request.user_ref or "", request.session_ref or "", first and self._is_dear(price)
         hold = await self._budgets.reserve(attempt_id, user_id, session_id, amount=amount, least=least, dear=dear)
         if hold.amount < amount:
-            request = replace(request, max_completion_tokens=price.affordable_tokens(request, hold.amount))
+            request = replace(request, max_completion_tokens=price.affordable_tokens(prompt, hold.amount, most=most))
         return Paid(hold, price), request
 
     async def hold(self, attempt_id: str, user_id: str, session_id: str, micros: int) -> Paid:
