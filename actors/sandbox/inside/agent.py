@@ -192,7 +192,6 @@ class Agent:
     def _ask_interpreter(self, request: int, text: bytes) -> Command:
         """Run a program in the interpreter that lasts; in a new one where there is none, or it takes nothing."""
         variables = "kept"
-        self._forget(commands.reap())  # what was killed by the command before may have died only now
         if self._interpreter:
             try:
                 self._interpreter.ask(text)
@@ -211,9 +210,7 @@ class Agent:
 
     def _end_interpreter(self) -> None:
         commands.sweep()
-        if self._interpreter:
-            self._interpreter.close()
-            self._interpreter = None
+        self._drop_interpreter()
 
     def _hear(self) -> None:
         """The interpreter that lasts says something: that its program has ended, or it is not to be used any more."""
@@ -237,9 +234,7 @@ class Agent:
         command, lasting = self._command, self._interpreter
         if not (command and lasting) or command.variables != "kept" or lasting.has_begun():
             return False
-        for fd in (command.output_fd, lasting.answers_fd):
-            if fd in self._selector.get_map():
-                self._selector.unregister(fd)
+        self._hear_no_more(command)
         self._command = None
         self._end_interpreter()
         self._start(command.id, "keep", command.program)
@@ -275,7 +270,7 @@ class Agent:
             os.read(woken, 512)
         buried = commands.reap()
         if self._command and self._command.pid in buried:
-            if self._command.variables is None or not self._begin_again():
+            if not self._begin_again():
                 self._finish(buried)
         else:
             self._forget(buried)
@@ -292,9 +287,7 @@ class Agent:
         spares = lasting and lasting.pid not in buried and (command.variables is None or code is not None)
         buried = {**buried, **commands.sweep(lasting.pid if lasting and spares else None)}
         self._command = None
-        for fd in (command.output_fd, *((lasting.answers_fd,) if lasting else ())):
-            if fd in self._selector.get_map():
-                self._selector.unregister(fd)
+        self._hear_no_more(command)
         self._drain(command)
         if command.variables is None:
             os.close(command.output_fd)
@@ -307,8 +300,19 @@ class Agent:
     def _forget(self, buried: "dict[int, int]") -> None:
         """Let go of the interpreter that lasts, where it is among them."""
         if self._interpreter and self._interpreter.pid in buried:
+            self._drop_interpreter()
+
+    def _drop_interpreter(self) -> None:
+        if self._interpreter:
             self._interpreter.close()
             self._interpreter = None
+
+    def _hear_no_more(self, command: Command) -> None:
+        """What the command prints, and the interpreter says, is not listened to from here on."""
+        lasting = self._interpreter
+        for fd in (command.output_fd, *((lasting.answers_fd,) if lasting else ())):
+            if fd in self._selector.get_map():
+                self._selector.unregister(fd)
 
 
 def _reason(error: Exception, path: str) -> str:
