@@ -15,7 +15,7 @@ from actors.core.ids import uuid7_ids
 from actors.core.money import format_usd
 from actors.core.settings import Settings
 from actors.ledger.alerts import AlertBook
-from actors.ledger.base import Flag, Ledger, Scope
+from actors.ledger.base import Flag, Ledger
 from actors.ledger.gauges import Gauges
 from actors.security.audit import AuditRecord, SqlAudit
 from actors.security.cipher import ClearText
@@ -37,10 +37,6 @@ class _Books:
     ledger: Ledger
     alerts: AlertBook
     clock: Clock
-
-    def scopes(self, user_id: str) -> tuple[Scope, ...]:
-        """The user's own, the one without a window last."""
-        return tuple(one for one in user_limits(self.settings).scopes(user_id, "") if one.kind == "user")
 
 
 def show(console: Console, settings: Settings, user_id: str) -> int:
@@ -110,7 +106,7 @@ async def _switched(console: Console, books: _Books, user_id: str, flag: Flag | 
     if flag is None:
         # What is still to come of thresholds that were reached must not undo what a person decided.
         await books.alerts.overrule(user_id, to_send=books.settings.budget_webhook_url is not None)
-    names = [scope.bucket(now).name for scope in books.scopes(user_id)]
+    names = [scope.bucket(now).name for scope in user_limits(books.settings).of_user(user_id)]
     for name in names[-1:] if flag else names:
         await books.ledger.flag(name, flag)
     _say(console, f"{user_id} is suspended." if flag else f"{user_id} is not suspended, and nothing is paused.")

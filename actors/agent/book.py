@@ -227,14 +227,7 @@ class SessionBook:
 
     def _rows(self, connection: Connection, rows: Sequence[Any]) -> tuple[SessionRow, ...]:
         """Sessions with what was learnt of their costs since they wrote last."""
-        told = {
-            row.id: Spent(
-                Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens),
-                row.cost_micros,
-                row.cost_known,
-            )
-            for row in rows
-        }
+        told = {row.id: Spent(Usage.of(row), row.cost_micros, row.cost_known) for row in rows}
         spent = totals(connection, told) if told else told
         return tuple(self._session(row, spent[row.id]) for row in rows)
 

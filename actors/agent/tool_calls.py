@@ -26,9 +26,6 @@ from .turn_state import ToolState, TurnState
 STOP_S = 15.0
 """Time for stopping what a dead process left running: no tool of the session runs before that."""
 
-_PROGRAMS = frozenset({"run_python", "run_shell"})
-"""Tools that run a program, for as long as it takes."""
-
 _PAUSED = "[The user's budget is paused for what is expensive: a program may run for {:g} s at most now.]"
 
 
@@ -126,7 +123,7 @@ class ToolCalls:
             return await self._toolbox.run(tool.call, context)
 
     async def _run_s(self, log: SessionLog, tool: ToolState, timeout_s: float) -> float:
-        if self._spending is None or tool.call.name not in _PROGRAMS:
+        if self._spending is None or self._toolbox.meter(tool.call.name) != "sandbox":
             return timeout_s
         return await self._spending.run_s(log.state.user_id, log.state.session_id, timeout_s)
 

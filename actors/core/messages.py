@@ -1,6 +1,6 @@
 """The transcript: what was said, in the order in which a model gets to read it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 
@@ -57,6 +57,19 @@ class Usage:
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
+    @classmethod
+    def of(cls, counts: Any) -> "Usage":
+        """From what has members of these names, as rows have. None is 0; sums are decimals on some databases."""
+        return cls(*(int(getattr(counts, name) or 0) for name in TOKENS))
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens - other.prompt_tokens,
+            self.completion_tokens - other.completion_tokens,
+            self.cached_tokens - other.cached_tokens,
+            self.reasoning_tokens - other.reasoning_tokens,
+        )
+
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
@@ -64,6 +77,10 @@ class Usage:
             self.cached_tokens + other.cached_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
         )
+
+
+TOKENS = tuple(one.name for one in fields(Usage))
+"""The counts of a `Usage` by name, as columns have them too."""
 
 
 @dataclass(frozen=True, slots=True)

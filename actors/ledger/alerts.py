@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from ..core.clock import Clock
 from ..core.ids import derived_id
 from ..store.database import Database
-from .base import Balance, Scope, Window
+from .base import Balance, Scope, Window, owner_of
 from .tables import ALERTS, BUCKETS
 from .thresholds import Alert, Threshold, Thresholds
 
@@ -71,7 +71,7 @@ class Watch:
             threshold_micros=threshold.micros,
             limit_micros=threshold.limit_micros,
             spent_micros=spent,
-            user_id=_owner(bucket),
+            user_id=owner_of(bucket),
             session_id=session_id,
             fired_at=self._clock.now(),
         )
@@ -155,14 +155,8 @@ class AlertBook:
         return tuple(Alert(**{name: getattr(row, name) for name in _COLUMNS}) for row in rows)
 
 
-def _owner(bucket: str) -> str:
-    """`user:u1:d:2026-11-30` → `u1`."""
-    rest = bucket.split(":", 1)[1]
-    return rest.removesuffix(":t") if rest.endswith(":t") else rest.rsplit(":", 2)[0]
-
-
 def _session(buckets: Mapping[str, Balance]) -> str | None:
-    return next((_owner(name) for name in buckets if name.startswith("session:")), None)
+    return next((owner_of(name) for name in buckets if name.startswith("session:")), None)
 
 
 def _spenders(window: Window, now: datetime, least: int) -> Any:

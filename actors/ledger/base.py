@@ -80,6 +80,12 @@ def window_of(bucket: str) -> tuple[str, Window]:
     return bucket.split(":", 1)[0], _LETTERS[letter]
 
 
+def owner_of(bucket: str) -> str:
+    """Whose bucket it is: `user:u1:d:2026-11-30` → `u1`."""
+    rest = bucket.split(":", 1)[1]
+    return rest.removesuffix(":t") if rest.endswith(":t") else rest.rsplit(":", 2)[0]
+
+
 _LETTERS: dict[str, Window] = {"h": "hour", "d": "day", "m": "month", "t": "total"}
 
 

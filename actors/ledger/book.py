@@ -229,9 +229,7 @@ def attempts_of(connection: Connection, session_id: str) -> tuple[Attempt, ...]:
             model=row.model,
             state=row.state,
             outcome=row.outcome,
-            usage=Usage(
-                row.prompt_tokens or 0, row.completion_tokens or 0, row.cached_tokens or 0, row.reasoning_tokens or 0
-            ),
+            usage=Usage.of(row),
             cost_micros=row.cost_micros,
             cost_exact=None if row.cost_exact is None else Decimal(row.cost_exact),
             cost_source=row.cost_source,

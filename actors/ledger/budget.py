@@ -24,18 +24,21 @@ class UserLimits:
     day: int | None = None
     month: int | None = None
 
-    def scopes(self, user_id: str, session_id: str) -> tuple[Scope, ...]:
-        """Those of an attempt in a session. The session's own, and the user's in all, count without a limit.
+    def of_user(self, user_id: str) -> tuple[Scope, ...]:
+        """A user's own, the shortest window first. The last is without a window, and counts without a limit.
 
-        A flag in the latter is on the user, in whatever window.
+        A flag in that is on the user, in whatever window.
         """
         return (
             Scope("user", user_id, "hour", self.hour),
             Scope("user", user_id, "day", self.day),
             Scope("user", user_id, "month", self.month),
-            Scope("session", session_id),
             Scope("user", user_id),
         )
+
+    def scopes(self, user_id: str, session_id: str) -> tuple[Scope, ...]:
+        """Those of an attempt in a session. The session's own counts without a limit."""
+        return (*self.of_user(user_id), Scope("session", session_id))
 
 
 class Budgets:

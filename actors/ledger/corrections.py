@@ -6,13 +6,12 @@ changed. A correction is the difference between the two, so that totals can foll
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from ..core.events import Spent
-from ..core.messages import Usage
+from ..core.messages import TOKENS, Usage
 from ..store.database import METADATA, Instant
 
 CORRECTIONS = sa.Table(
@@ -30,7 +29,7 @@ CORRECTIONS = sa.Table(
     sa.Index("attempt_corrections_by_session", "session_id"),
 )
 
-_COUNTED = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "cost_micros")
+_COUNTED = (*TOKENS, "cost_micros")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +42,13 @@ class Correction:
 
     def undone(self, spent: Spent) -> Spent:
         """What was told of that which is now `spent`."""
-        usage = Usage(
-            spent.usage.prompt_tokens - self.usage.prompt_tokens,
-            spent.usage.completion_tokens - self.usage.completion_tokens,
-            spent.usage.cached_tokens - self.usage.cached_tokens,
-            spent.usage.reasoning_tokens - self.usage.reasoning_tokens,
-        )
-        return Spent(usage, spent.cost_micros - self.cost_micros, self.cost_was_known)
+        return Spent(spent.usage - self.usage, spent.cost_micros - self.cost_micros, self.cost_was_known)
 
 
 def corrections_of(connection: Connection, session_id: str) -> dict[str, Correction]:
     """Those of a session, by attempt."""
     rows = connection.execute(sa.select(CORRECTIONS).where(CORRECTIONS.c.session_id == session_id))
-    return {row.attempt_id: Correction(_usage(row), row.cost_micros, row.cost_was_known) for row in rows}
+    return {row.attempt_id: Correction(Usage.of(row), row.cost_micros, row.cost_was_known) for row in rows}
 
 
 def late_totals(connection: Connection, session_ids: Sequence[str]) -> dict[str, Spent]:
@@ -63,9 +56,4 @@ def late_totals(connection: Connection, session_ids: Sequence[str]) -> dict[str,
     sums = [sa.func.sum(CORRECTIONS.c[name]).label(name) for name in _COUNTED]
     query = sa.select(CORRECTIONS.c.session_id, *sums).group_by(CORRECTIONS.c.session_id)
     rows = connection.execute(query.where(CORRECTIONS.c.session_id.in_(session_ids)))
-    return {row.session_id: Spent(_usage(row), int(row.cost_micros)) for row in rows}
-
-
-def _usage(row: Any) -> Usage:
-    """Sums of whole numbers are decimals on PostgreSQL."""
-    return Usage(int(row.prompt_tokens), int(row.completion_tokens), int(row.cached_tokens), int(row.reasoning_tokens))
+    return {row.session_id: Spent(Usage.of(row), int(row.cost_micros)) for row in rows}

@@ -61,10 +61,10 @@ _SUMS = (
     _sum(sa.case((ATTEMPTS.c.state == "dispatched", 1), else_=0), "running"),
     _MICROS,
     _sum(HOLDS.c.charged, "held"),
-    _sum(ATTEMPTS.c.prompt_tokens, "prompt"),
-    _sum(ATTEMPTS.c.completion_tokens, "completion"),
-    _sum(ATTEMPTS.c.cached_tokens, "cached"),
-    _sum(ATTEMPTS.c.reasoning_tokens, "reasoning"),
+    _sum(ATTEMPTS.c.prompt_tokens, "prompt_tokens"),
+    _sum(ATTEMPTS.c.completion_tokens, "completion_tokens"),
+    _sum(ATTEMPTS.c.cached_tokens, "cached_tokens"),
+    _sum(ATTEMPTS.c.reasoning_tokens, "reasoning_tokens"),
 )
 
 
@@ -123,7 +123,6 @@ def _report(connection: Connection, span: Span, by: GroupBy, user_id: str | None
 
 def _sums(row: Any) -> Sums:
     # PostgreSQL adds whole numbers up to decimals.
-    usage = Usage(int(row.prompt), int(row.completion), int(row.cached), int(row.reasoning))
     return Sums(
-        int(row.calls), int(row.uses), int(row.unknown), int(row.running), int(row.micros), int(row.held), usage
+        int(row.calls), int(row.uses), int(row.unknown), int(row.running), int(row.micros), int(row.held), Usage.of(row)
     )

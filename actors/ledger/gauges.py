@@ -42,7 +42,7 @@ class Gauges:
     async def of(self, user_id: str) -> tuple[Gauge, ...]:
         """The user's own budgets, the shortest window first. Raises `LedgerUnavailable`."""
         now = self._clock.now()
-        scopes = [scope for scope in self._limits.scopes(user_id, "") if scope.kind == "user"]
+        scopes = self._limits.of_user(user_id)
         buckets = [scope.bucket(now) for scope in scopes]
         found = await self._accounts.balances(bucket.name for bucket in buckets)
         return tuple(

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from ..core.messages import Usage
+from ..core.messages import TOKENS, Usage
 from ..store.database import Database
 from .book import ATTEMPTS
 from .costs import as_of_one_moment, attempts_in
@@ -73,16 +73,12 @@ class ModelUses:
         )
         rows: Sequence[Any] = await self._database.read(lambda c: c.execute(query).all())
         mine = (row for row in rows if plain_name(row.model) == plain_name(model))
-        return tuple(RecentCall(row.turn_id, row.session_id, _usage(row)) for row in mine)
+        return tuple(RecentCall(row.turn_id, row.session_id, Usage.of(row)) for row in mine)
 
 
 def plain_name(model: str) -> str:
     """A model's name without variant and date: what answers a request for `a/b` may call itself `a/b-2026-08-06`."""
     return _DATE.sub("", model.partition(":")[0])
-
-
-def _usage(row: Any) -> Usage:
-    return Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens or 0, row.reasoning_tokens or 0)
 
 
 def _before(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
@@ -99,10 +95,10 @@ def _report(connection: Connection, span: Span, user_id: str | None) -> tuple[Mo
         sa.select(
             ATTEMPTS.c.model,
             ATTEMPTS.c.cost_micros.label("micros"),
-            ATTEMPTS.c.prompt_tokens.label("prompt"),
-            sa.func.coalesce(ATTEMPTS.c.completion_tokens, 0).label("completion"),
-            sa.func.coalesce(ATTEMPTS.c.cached_tokens, 0).label("cached"),
-            sa.func.coalesce(ATTEMPTS.c.reasoning_tokens, 0).label("reasoning"),
+            ATTEMPTS.c.prompt_tokens,
+            sa.func.coalesce(ATTEMPTS.c.completion_tokens, 0).label("completion_tokens"),
+            sa.func.coalesce(ATTEMPTS.c.cached_tokens, 0).label("cached_tokens"),
+            sa.func.coalesce(ATTEMPTS.c.reasoning_tokens, 0).label("reasoning_tokens"),
             _before(ATTEMPTS.c.prompt_tokens + sa.func.coalesce(ATTEMPTS.c.completion_tokens, 0)).label("said"),
             (started - _before(started)).label("gap"),
         )
@@ -110,7 +106,7 @@ def _report(connection: Connection, span: Span, user_id: str | None) -> tuple[Mo
         .subquery()
     )
     c = calls.c
-    could = sa.case((c.said < c.prompt, c.said), else_=c.prompt) - c.cached
+    could = sa.case((c.said < c.prompt_tokens, c.said), else_=c.prompt_tokens) - c.cached_tokens
     repeated = sa.case((sa.and_(c.gap <= CACHE_S * 1_000_000, could > 0), could), else_=0)
     micros = sa.func.sum(c.micros).label("micros")
     query = (
@@ -118,8 +114,8 @@ def _report(connection: Connection, span: Span, user_id: str | None) -> tuple[Mo
             c.model,
             sa.func.count().label("calls"),
             micros,
-            *(sa.func.sum(c[name]).label(name) for name in ("prompt", "completion", "cached", "reasoning")),
-            sa.func.max(c.prompt).label("largest"),
+            *(sa.func.sum(c[name]).label(name) for name in TOKENS),
+            sa.func.max(c.prompt_tokens).label("largest"),
             sa.func.sum(repeated).label("repeated"),
         )
         .group_by(c.model)
@@ -130,7 +126,7 @@ def _report(connection: Connection, span: Span, user_id: str | None) -> tuple[Mo
         ModelUse(
             row.model,
             row.calls,
-            Usage(int(row.prompt), int(row.completion), int(row.cached), int(row.reasoning)),
+            Usage.of(row),
             int(row.micros),
             row.largest,
             int(row.repeated),

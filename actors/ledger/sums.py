@@ -35,7 +35,6 @@ class Sums:
         )
 
     def __sub__(self, other: "Sums") -> "Sums":
-        usage, less = self.usage, other.usage
         return Sums(
             self.calls - other.calls,
             self.uses - other.uses,
@@ -43,12 +42,7 @@ class Sums:
             self.running - other.running,
             self.micros - other.micros,
             self.held - other.held,
-            Usage(
-                usage.prompt_tokens - less.prompt_tokens,
-                usage.completion_tokens - less.completion_tokens,
-                usage.cached_tokens - less.cached_tokens,
-                usage.reasoning_tokens - less.reasoning_tokens,
-            ),
+            self.usage - other.usage,
         )
 
 

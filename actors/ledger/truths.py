@@ -6,7 +6,7 @@ because the connection broke before the headers, cannot be asked for: it stays c
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -143,7 +143,7 @@ def _corrects(attempt: _Open, record: GenerationRecord, now: datetime) -> Callab
         }
         names = {"model": record.model, "provider": record.provider}
         truth |= fitted({name: storable(value) for name, value in names.items() if value})
-        truth |= _counts(usage) if usage else {}
+        truth |= asdict(usage) if usage else {}
         connection.execute(_CHANGE.values(**truth), {"attempt": attempt.id})
         more = cost - (row.cost_micros or 0)
         correction = {
@@ -152,18 +152,9 @@ def _corrects(attempt: _Open, record: GenerationRecord, now: datetime) -> Callab
             "cost_micros": more,
             "cost_was_known": row.cost_micros is not None,
             "created_at": now,
-            **_counts(usage or Usage()),
+            **asdict(usage or Usage()),
         }
         connection.execute(sa.insert(CORRECTIONS), correction)
         return more
 
     return work
-
-
-def _counts(usage: Usage) -> dict[str, int]:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-    }

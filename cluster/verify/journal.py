@@ -115,8 +115,7 @@ def _row(connection: Connection, session_id: str) -> SessionFacts | None:
     row = connection.execute(_living(sa.select(SESSIONS)).where(SESSIONS.c.id == session_id)).one_or_none()
     if row is None:
         return None
-    usage = Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens)
-    spent = Spent(usage, row.cost_micros, row.cost_known)
+    spent = Spent(Usage.of(row), row.cost_micros, row.cost_known)
     return SessionFacts(row.id, row.user_id, row.epoch, row.last_seq, row.status, spent, row.oldest_seq)
 
 
